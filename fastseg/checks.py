@@ -1,0 +1,84 @@
+"""Argument checks. Each names the argument, says what it got and what it needs."""
+
+from collections.abc import Collection
+from numbers import Integral, Real
+
+import torch
+
+__all__ = [
+    "check_choice",
+    "check_dtype",
+    "check_int",
+    "check_ndim",
+    "check_number",
+    "check_same_device",
+    "check_shape",
+    "check_tensor",
+]
+
+
+def check_tensor(name: str, value: object) -> None:
+    """`value` is a torch.Tensor."""
+    if not isinstance(value, torch.Tensor):
+        raise TypeError(f"`{name}` must be a torch.Tensor, got {type(value).__name__}")
+
+
+def check_ndim(name: str, tensor: torch.Tensor, layout: str) -> None:
+    """`tensor` has one dimension for each letter of `layout`, for example "BCHW"."""
+    if tensor.ndim != len(layout):
+        raise ValueError(
+            f"`{name}` must have {len(layout)} dimensions ({', '.join(layout)}), "
+            f"got shape {tuple(tensor.shape)}"
+        )
+
+
+def check_shape(name: str, tensor: torch.Tensor, expected: tuple[int | None, ...]) -> None:
+    """`tensor` has the `expected` shape; None stands for any size."""
+    got = tuple(tensor.shape)
+    if len(got) != len(expected) or any(
+        e is not None and g != e for g, e in zip(got, expected, strict=True)
+    ):
+        need = ", ".join("any" if e is None else str(e) for e in expected)
+        raise ValueError(f"`{name}` must have shape ({need}), got {got}")
+
+
+def check_dtype(name: str, tensor: torch.Tensor, allowed: Collection[torch.dtype]) -> None:
+    """`tensor.dtype` is one of `allowed`."""
+    if tensor.dtype not in allowed:
+        need = " or ".join(str(d).removeprefix("torch.") for d in allowed)
+        got = str(tensor.dtype).removeprefix("torch.")
+        raise TypeError(f"`{name}` must be {need}, got {got}")
+
+
+def check_same_device(name: str, tensor: torch.Tensor, other: str, reference: torch.Tensor) -> None:
+    """Both tensors live on one device."""
+    if tensor.device != reference.device:
+        raise ValueError(
+            f"`{name}` must be on the device of `{other}` ({reference.device}), got {tensor.device}"
+        )
+
+
+def check_choice(name: str, value: object, allowed: Collection[str]) -> None:
+    """`value` is one of the strings in `allowed`."""
+    if value not in allowed:
+        raise ValueError(f"`{name}` must be one of {', '.join(map(repr, allowed))}, got {value!r}")
+
+
+def check_int(name: str, value: object, minimum: int, odd: bool = False) -> None:
+    """`value` is an integer ≥ `minimum`, odd where asked."""
+    kind = "an odd integer" if odd else "an integer"
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(f"`{name}` must be {kind}, got {type(value).__name__}")
+    if value < minimum or (odd and value % 2 == 0):
+        raise ValueError(f"`{name}` must be {kind} of at least {minimum}, got {value}")
+
+
+def check_number(name: str, value: object, minimum: float, exclusive: bool = False) -> None:
+    """`value` is a finite real number ≥ `minimum` (> where `exclusive`)."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"`{name}` must be a number, got {type(value).__name__}")
+    number = float(value)
+    good = number > minimum if exclusive else number >= minimum
+    if not good or number == float("inf"):
+        bound = "greater than" if exclusive else "at least"
+        raise ValueError(f"`{name}` must be finite and {bound} {minimum:g}, got {number:g}")

@@ -1,0 +1,1 @@
+"""The operators, one family a folder, each with the same rooms."""

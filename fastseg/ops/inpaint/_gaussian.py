@@ -1,0 +1,40 @@
+"""The truncated Gaussian and the filter matrices made of it, shared by every backend."""
+
+from functools import lru_cache
+
+import numpy as np
+
+
+def gaussian(sigma: float, taps: int) -> np.ndarray:
+    """Samples of a Gaussian at −⌊taps/2⌋ … ⌊taps/2⌋, scaled to sum 1: float64 (taps,)."""
+    offsets = np.arange(taps) - taps // 2
+    weights = np.exp(-0.5 * (offsets / sigma) ** 2)
+    return weights / weights.sum()
+
+
+@lru_cache(maxsize=64)
+def filter_rows(size: int, sigma: float, taps: int, passes: int) -> np.ndarray:
+    """The distinct rows of S = Aᵖ, A the zero-padded filter along an axis of `size` pixels.
+
+    Zero padding makes S symmetric but not Toeplitz: the r = p⌊taps/2⌋ rows at either end differ,
+    all between are alike. So an axis of 2r+1 pixels shows every row that a longer one has, and
+    row i holds S[i, i−r … i+r], zero outside the axis: float64 (min(size, 2r+1), 2r+1).
+    `row_of` says which row belongs to which pixel.
+    """
+    radius = taps // 2 * passes
+    length = min(size, 2 * radius + 1)
+    band = np.zeros((length, length))
+    for offset, weight in enumerate(gaussian(sigma, taps), start=-(taps // 2)):
+        band += weight * np.eye(length, k=offset)
+    padded = np.pad(np.linalg.matrix_power(band, passes), ((0, 0), (radius, radius)))
+    rows = np.stack([padded[i, i : i + 2 * radius + 1] for i in range(length)])
+    rows.setflags(write=False)
+    return rows
+
+
+def row_of(size: int, radius: int) -> np.ndarray:
+    """For each pixel of an axis, which row of `filter_rows` is its own: int32 (size,)."""
+    i = np.arange(size, dtype=np.int32)
+    if size <= 2 * radius + 1:
+        return i
+    return np.minimum(i, np.maximum(radius, i - size + 2 * radius + 1)).astype(np.int32)

@@ -1,0 +1,43 @@
+"""The C++ extension and the kernel sources that travel with it; the rest is in pyproject.toml.
+
+FASTSEG_SANITIZE=address,undefined builds the extension with these sanitizers (`make sanitize`).
+"""
+
+import os
+from glob import glob
+
+from pybind11 import get_include
+from setuptools import Extension, find_packages, setup
+
+if sanitizers := os.environ.get("FASTSEG_SANITIZE"):
+    sanitize = [f"-fsanitize={sanitizers}"]
+    optimise = ["-O1", "-g", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all", *sanitize]
+else:
+    sanitize, optimise = [], ["-O3"]
+
+# native.cpp builds its kernels for x86-64-v2, v3 and v4 and picks one at run time, so nothing here
+# names a processor. FMA contraction stays inside each of the three.
+native = Extension(
+    "fastseg._native",
+    sources=["csrc/native.cpp"],
+    depends=glob("csrc/*.h"),
+    include_dirs=["csrc", get_include()],
+    language="c++",
+    extra_compile_args=[
+        "-std=c++17",
+        *optimise,
+        "-ffp-contract=fast",
+        "-fvisibility=hidden",
+        "-pthread",
+    ],
+    extra_link_args=["-pthread", *sanitize],
+    optional=True,  # without a compiler fastseg runs on its reference, and `fastseg doctor` says so
+)
+
+setup(
+    ext_modules=[native],
+    # CuPy compiles the CUDA kernels on the user's machine: their sources are data of the package.
+    packages=[*find_packages(include=["fastseg*"]), "fastseg.csrc"],
+    package_dir={"fastseg.csrc": "csrc"},
+    package_data={"fastseg": ["py.typed"], "fastseg.csrc": ["*.h", "cuda/*.cu"]},
+)

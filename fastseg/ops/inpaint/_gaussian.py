@@ -4,6 +4,8 @@ from functools import lru_cache
 
 import numpy as np
 
+TABLE_PAD = 16  # in csrc/filter.h too
+
 
 def gaussian(sigma: float, taps: int) -> np.ndarray:
     """Samples of a Gaussian at −⌊taps/2⌋ … ⌊taps/2⌋, scaled to sum 1: float64 (taps,)."""
@@ -30,6 +32,16 @@ def filter_rows(size: int, sigma: float, taps: int, passes: int) -> np.ndarray:
     rows = np.stack([padded[i, i : i + 2 * radius + 1] for i in range(length)])
     rows.setflags(write=False)
     return rows
+
+
+@lru_cache(maxsize=64)
+def filter_table(size: int, sigma: float, taps: int, passes: int) -> np.ndarray:
+    """`filter_rows` as the C++ kernels read it (csrc/filter.h): 16 zeros before each row, at least
+    as many behind: float64 (rows, stride)."""
+    rows = filter_rows(size, sigma, taps, passes)
+    table = np.pad(rows, ((0, 0), (TABLE_PAD, TABLE_PAD + -rows.shape[1] % TABLE_PAD)))
+    table.setflags(write=False)
+    return table
 
 
 def row_of(size: int, radius: int) -> np.ndarray:

@@ -1,0 +1,550 @@
+// Inpainting error maximisation: every update of one image's mask, by one block.
+//
+// K is linear, so with `known` = K*(x·M), K*M and `total` = K*x, K*1 the other layer's sums are
+// total − known, and a flipped pixel changes `known` by one stamp of K. Rows of flips are stamped
+// together: along x into one row, then down the 2r+1 rows it reaches. K is its own adjoint, so the
+// gradient at pixel i needs K only at i, and only boundary pixels can change. With a layer's
+// sums N, D, ψ = N/D, s = sign(x−ψ) and, per channel c of C,
+//   w_c = s_c/(D |M|C) in the foreground, −s_c/(D |M̄|C) in the background,  t = Σ_c w_c ψ_c,
+// it is
+//   Σ_c x_c (K*w_c) − K*t + ε(Σ_c x_c ΣW_c − ΣT) + (e_f − E_f)/|M| − (e_b − E_b)/|M̄| − λ(d_f − d_b)
+// where e is a pixel's error in either layer, E the layer's mean, d the squared deviation from the
+// layer's mean colour. Pixels farther than r from every boundary pixel only enter the sums E, W
+// and T, and there ψ is the other layer's mean: the far field costs one pass over x.
+//
+// Sums of x are kept in double: masks have a long history, and D is as small as 1e-4 where only
+// the ε term is left.
+
+constexpr double MEAN_WEIGHT = 1e-8;  // ε
+
+enum Smoothing { SMOOTH_NONE, SMOOTH_AUTHORS, SMOOTH_PAPER };
+enum Status { EXHAUSTED, FIXED_POINT, CYCLE, EMPTIED };
+
+// Filter rows of one axis in both precisions.
+struct Filter {
+  Rows<double> wide;
+  Rows<float> narrow;
+  int radius;
+};
+
+struct Problem {
+  int channels, height, width;
+  int iterations, smoothing, boundary_only;
+  double lamb;
+  Filter fy, fx;
+
+  FN int packs() const { return (width + LANES - 1) / LANES; }  // a row
+  FN int words() const { return (width + 63) / 64; }            // of pixel bits, a row
+  FN int pack_words() const { return (packs() + 63) / 64; }     // of pack bits, a row
+};
+
+// What changes from update to update, one entry a channel.
+struct Colour {
+  double all, fore;            // Σ x, Σ x·M
+  float fore_mean, back_mean;  // μ
+  float fore_eps, back_eps;    // ε Σ x·M, ε Σ x·M̄
+  float slope;                 // of the gradient, per unit of x
+};
+
+// Rows whose K*w is gathered together: one keeps a CPU's L1 busy, many fill a CUDA block.
+#ifdef __CUDACC__
+constexpr int GROUP = 16;
+#else
+constexpr int GROUP = 1;
+#endif
+
+// One thread's sums over its packs, one entry a channel.
+struct Partial {
+  Doubles weight;            // Σ w_c near the boundary
+  Ints fore_sign, back_sign;  // Σ s_c far from it
+};
+
+// One block's memory. Planes are interleaved pack by pack: [y][pack][plane][LANES].
+struct Workspace {
+  double *known, *total;  // (C+1 planes) K*(x_c·M), K*M; K*x_c, K*1
+  float* x;               // (C planes)
+  float* weight;          // (C+1 planes) w_c, t
+  float* gathered;        // (GROUP, C+1, gathered_stride) w_c, t filtered down the columns, planar
+  Partial* partial;       // (C, threads)
+  Colour* colour;         // (C)
+  u64 *mask, *before, *after, *flips, *candidates;  // (H, words) pixel bits
+  u64 *at, *reach, *near, *far;                     // (H, pack_words) pack bits
+  int gathered_pad, gathered_stride;
+
+  // Lays the workspace out from `base`, 128-byte aligned; returns its size in bytes.
+  FN i64 carve(const Problem& p, char* base, int threads) {
+    i64 used = 0;
+    auto take = [&](auto*& pointer, i64 count) {
+      pointer = reinterpret_cast<decltype(pointer + 0)>(base + used);
+      used += (count * i64(sizeof(*pointer)) + 127) / 128 * 128;
+    };
+    const i64 cells = i64(p.height) * p.packs() * LANES;
+    const i64 words = i64(p.height) * p.words(), pack_words = i64(p.height) * p.pack_words();
+    const int planes = p.channels + 1;
+    gathered_pad = (p.fx.radius + TABLE_PAD - 1) / TABLE_PAD * TABLE_PAD;
+    gathered_stride = p.packs() * LANES + 2 * gathered_pad + TABLE_PAD;
+    take(known, cells * planes);
+    take(total, cells * planes);
+    take(x, cells * p.channels);
+    take(weight, cells * planes);
+    take(gathered, i64(GROUP) * planes * gathered_stride);
+    take(partial, i64(p.channels) * threads);
+    take(colour, p.channels);
+    take(mask, words), take(before, words), take(after, words);
+    take(flips, words), take(candidates, words);
+    take(at, pack_words), take(reach, pack_words), take(near, pack_words), take(far, pack_words);
+    return used;
+  }
+};
+
+// The columns of word w that exist.
+FN u64 columns(int width, int w) {
+  const int rest = width - w * 64;
+  return rest >= 64 ? ~0ull : (1ull << rest) - 1;
+}
+
+// A row's word w, and the same pixels' left and right neighbours; zero outside the image.
+struct Neighbours {
+  u64 here, left, right;
+};
+FN Neighbours look(const u64* bits, int height, int words, int y, int w) {
+  if (y < 0 || y >= height) return {0, 0, 0};
+  const u64* row = bits + i64(y) * words;
+  return {row[w], row[w] << 1 | (w > 0 ? row[w - 1] >> 63 : 0),
+          row[w] >> 1 | (w + 1 < words ? row[w + 1] << 63 : 0)};
+}
+
+// The bits of one pack; LANES divides 64, so a pack never straddles words.
+FN u32 pack_bits(const u64* row, int pack) {
+  const int first = pack * LANES;
+  return u32(row[first >> 6] >> (first & 63)) & u32((1ull << LANES) - 1);
+}
+
+// Whether a bit is set in columns from … to−1.
+FN bool any_between(const u64* row, int from, int to) {
+  const int first = from >> 6, last = (to - 1) >> 6;
+  const u64 head = ~0ull << (from & 63), tail = ~0ull >> (63 - ((to - 1) & 63));
+  if (first == last) return (row[first] & head & tail) != 0;
+  u64 any = (row[first] & head) | (row[last] & tail);
+  for (int w = first + 1; w < last; ++w) any |= row[w];
+  return any != 0;
+}
+
+// 1 where at least 4 of the 3×3 pixels are 1. Bit-sliced: row sums of 0 … 3 as two bits each.
+FN u64 smooth_authors(const Neighbours rows[3]) {
+  u64 ones[3], twos[3];
+  for (int i = 0; i < 3; ++i) {
+    const Neighbours n = rows[i];
+    ones[i] = n.left ^ n.here ^ n.right;
+    twos[i] = (n.left & n.here) | (n.right & (n.left | n.here));
+  }
+  const u64 carry = (ones[0] & ones[1]) | (ones[2] & (ones[0] | ones[1]));
+  return (twos[0] & twos[1]) | (twos[2] & carry) | ((twos[0] | twos[1]) & (twos[2] | carry));
+}
+
+// 1 where more than 4 of N, S, E, W, NW, SE are 1: at most one of them is 0.
+FN u64 smooth_paper(const Neighbours rows[3]) {
+  u64 one = 0, two = 0;
+  for (u64 set : {rows[0].here, rows[2].here, rows[1].left, rows[1].right, rows[0].left,
+                  rows[2].right}) {
+    two |= one & ~set;
+    one |= ~set;
+  }
+  return ~two;
+}
+
+struct Iem {
+  const Block& b;
+  const Problem& p;
+  Workspace s;
+  double count;     // |M|
+  double error;     // E_f + E_b
+  double constant;  // of the gradient: what is the same at every pixel
+
+  FN double area() const { return double(p.height) * p.width; }
+  FN int planes() const { return p.channels + 1; }
+  FN int bit_words() const { return p.height * p.words(); }
+  FN i64 cell(int y, int pack, int planes) const {
+    return (i64(y) * p.packs() + pack) * planes * LANES;
+  }
+  FN float pixel(int y, int x, int c) const {
+    return s.x[cell(y, x / LANES, p.channels) + c * LANES + x % LANES];
+  }
+  // f(y, pack) for each set bit of rows y0 … y0+rows−1.
+  template <class F>
+  FN void each_pack(const u64* bits, int y0, int rows, F f) const {
+    const int words = p.pack_words();
+    b.each_set(bits + i64(y0) * words, rows * words,
+               [&](int i, int bit) { f(y0 + i / words, i % words * 64 + bit); });
+  }
+
+  // x = (v − v₀)·scale per channel: a constant added to a channel changes nothing, and v₀, the
+  // first pixel's value, gives a flat picture a gradient of exactly zero.
+  template <class Pixel>
+  FN void load_image(const Pixel* in, const i64 stride[3], double scale) {
+    b.each(p.height * p.packs(), [&](int i) {
+      for (int c = 0; c < p.channels; ++c) {
+        const Pixel* plane = in + c * stride[0];
+        for (int l = 0; l < LANES; ++l) {
+          const int y = i / p.packs(), x = i % p.packs() * LANES + l;
+          const double v = x < p.width ? double(plane[y * stride[1] + x * stride[2]]) - *plane : 0;
+          s.x[(i64(i) * p.channels + c) * LANES + l] = float(v * scale);
+        }
+      }
+    });
+  }
+
+  template <class Bool>
+  FN void load_mask(const Bool* in, const i64 stride[2], u64* bits) {
+    b.each(bit_words(), [&](int i) {
+      const int y = i / p.words(), first = i % p.words() * 64;
+      u64 word = 0;
+      for (int x = first; x < first + 64 && x < p.width; ++x)
+        word |= u64(in[y * stride[0] + x * stride[1]] != 0) << (x - first);
+      bits[i] = word;
+    });
+  }
+
+  // sums += K*(x·flips), K*flips, where a pixel that leaves `mask` counts −1. One thread owns a
+  // column of packs, so rows follow one another without a barrier.
+  FN void stamp(const u64* flips, const u64* mask, double* sums) const {
+    const int radius = p.fx.radius;
+    for (int y = 0; y < p.height; ++y) {
+      const u64 *row = flips + i64(y) * p.words(), *old = mask + i64(y) * p.words();
+      int first = p.width, last = -1;
+      for (int w = 0; w < p.words(); ++w) {
+        if (!row[w]) continue;
+        if (last < 0) first = w * 64 + lowest_bit(row[w]);
+        last = w * 64 + highest_bit(row[w]);
+      }
+      if (last < 0) continue;
+      first = (first > radius ? first - radius : 0) / LANES;
+      last = (last + radius < p.width ? last + radius : p.width - 1) / LANES;
+      const int top = y < p.fy.radius ? 0 : y - p.fy.radius;
+      const int bottom = y + p.fy.radius < p.height ? y + p.fy.radius : p.height - 1;
+      const double* down = p.fy.wide.row(y) + p.fy.radius - y;
+
+      b.each((last + 1) * planes(), [&](int i) {
+        const int pack = i / planes(), c = i % planes();
+        if (pack < first) return;
+        const int from = pack * LANES - radius, to = pack * LANES + LANES + radius;
+        Doubles sum{};
+        for (int w = from < 0 ? 0 : from >> 6; w < p.words() && w * 64 < to; ++w) {
+          for (u64 bits = row[w]; bits; bits &= bits - 1) {
+            const int x = w * 64 + lowest_bit(bits);
+            if (x < from || x >= to) continue;
+            const double value = c < p.channels ? double(pixel(y, x, c)) : 1;
+            const double signed_value = old[w] & bits & -bits ? -value : value;
+            sum += signed_value * load(p.fx.wide.row(x) + (pack * LANES + radius - x));
+          }
+        }
+        double* column = sums + cell(top, pack, planes()) + c * LANES;
+        for (int k = top; k <= bottom; ++k, column += cell(1, 0, planes()))
+          store(column, load(column) + down[k] * sum);
+      });
+    }
+    b.sync();
+  }
+
+  // |M| and Σ x·M after the flips; then what follows from them.
+  FN void count_flips(const u64* flips, const u64* mask) {
+    double change = 0;
+    b.each(bit_words(), [&](int i) {
+      change += count_bits(flips[i] & ~mask[i]) - count_bits(flips[i] & mask[i]);
+    });
+    count += b.sum(change);
+    for (int c = 0; c < p.channels; ++c) {
+      double sum = 0;
+      b.each_set(flips, bit_words(), [&](int i, int bit) {
+        const double value = pixel(i / p.words(), i % p.words() * 64 + bit, c);
+        sum += mask[i] >> bit & 1 ? -value : value;
+      });
+      sum = b.sum(sum);
+      if (b.thread() == 0) s.colour[c].fore += sum;
+    }
+    b.sync();
+    b.each(p.channels, [&](int c) {
+      Colour& colour = s.colour[c];
+      const double back = colour.all - colour.fore;
+      colour.fore_mean = float(colour.fore / count);
+      colour.back_mean = float(back / (area() - count));
+      colour.fore_eps = float(MEAN_WEIGHT * colour.fore);
+      colour.back_eps = float(MEAN_WEIGHT * back);
+    });
+    b.sync();
+  }
+
+  // The pixels that may change, and the packs that their gradient needs.
+  FN void find_boundary() {
+    const int words = p.words(), pack_words = p.pack_words(), radius = p.fx.radius;
+    b.each(bit_words(), [&](int i) {
+      const int y = i / words, w = i % words;
+      const u64 inside = columns(p.width, w);
+      const Neighbours row = look(s.mask, p.height, words, y, w);
+      u64 same = 0;
+      if (p.boundary_only && y > 0 && y + 1 < p.height) {
+        same = ~(row.here ^ row.left) & ~(row.here ^ row.right) &
+               ~(row.here ^ s.mask[i - words]) & ~(row.here ^ s.mask[i + words]);
+        if (w == 0) same &= ~1ull;
+        if (w == words - 1) same &= inside >> 1;
+      }
+      s.candidates[i] = inside & ~same;
+    });
+    b.sync();
+    b.each(p.height * pack_words, [&](int i) {
+      const u64* row = s.candidates + i64(i / pack_words) * words;
+      const int first = i % pack_words * 64;
+      u64 at = 0, reach = 0;
+      for (int pack = first; pack < first + 64 && pack < p.packs(); ++pack) {
+        const int from = pack * LANES - radius, to = pack * LANES + LANES + radius;
+        at |= u64(pack_bits(row, pack) != 0) << (pack - first);
+        reach |= u64(any_between(row, from < 0 ? 0 : from, to < p.width ? to : p.width))
+                 << (pack - first);
+      }
+      s.at[i] = at, s.reach[i] = reach;
+    });
+    b.sync();
+    b.each(p.height * pack_words, [&](int i) {
+      const int y = i / pack_words, radius = p.fy.radius;
+      u64 near = 0;
+      for (int k = y < radius ? -y : -radius; k <= radius && y + k < p.height; ++k)
+        near |= s.reach[i + k * pack_words];
+      s.near[i] = near;
+      s.far[i] = ~near & columns(p.packs(), i % pack_words);
+    });
+    b.sync();
+  }
+
+  // w_c and t wherever the gradient needs them; E and the gradient's coefficients.
+  FN void measure() {
+    const double rest = area() - count;
+    const float fore_share = float(1 / (count * p.channels));
+    const float back_share = float(1 / (rest * p.channels));
+    const float fore_eps = float(MEAN_WEIGHT * count), back_eps = float(MEAN_WEIGHT * rest);
+    Partial* partial = s.partial + b.thread();
+    for (int c = 0; c < p.channels; ++c) partial[c * b.threads()] = Partial{};
+    Doubles fore_sum{}, back_sum{}, t_sum{};
+
+    each_pack(s.near, 0, p.height, [&](int y, int pack) {
+      const Ints fore = lanes_set(pack_bits(s.mask + i64(y) * p.words(), pack));
+      const Ints inside = lanes_set(u32(columns(p.width - pack * LANES, 0)));
+      const double* known = s.known + cell(y, pack, planes());
+      const double* total = s.total + cell(y, pack, planes());
+      const float* x = s.x + cell(y, pack, p.channels);
+      float* weight = s.weight + cell(y, pack, planes());
+      const Doubles mass = load(known + p.channels * LANES);
+      const Floats inverse =
+          1.0f / (fore ? narrow(load(total + p.channels * LANES) - mass) + back_eps
+                    : narrow(mass) + fore_eps);
+      const Floats zero{};
+      const Floats share = inside ? inverse * (fore ? zero + fore_share : zero - back_share) : zero;
+      Floats miss{}, t{};
+      for (int c = 0; c < p.channels; ++c) {
+        const Doubles sum = load(known + c * LANES);
+        const Floats other = fore ? narrow(load(total + c * LANES) - sum) + s.colour[c].back_eps
+                                  : narrow(sum) + s.colour[c].fore_eps;
+        const Floats psi = other * inverse, residual = load(x + c * LANES) - psi;
+        const Floats w = residual > 0 ? share : residual < 0 ? -share : zero;
+        miss += magnitude(residual);
+        t += w * psi;
+        store(weight + c * LANES, w);
+        partial[c * b.threads()].weight += widen(w);
+      }
+      store(weight + p.channels * LANES, t);
+      t_sum += widen(t);
+      fore_sum += widen(fore & inside ? miss : zero);
+      back_sum += widen(~fore & inside ? miss : zero);
+    });
+
+    // A far pack is whole and of one layer.
+    each_pack(s.far, 0, p.height, [&](int y, int pack) {
+      const bool fore = pack_bits(s.mask + i64(y) * p.words(), pack) & 1;
+      const float* x = s.x + cell(y, pack, p.channels);
+      Floats miss{};
+      for (int c = 0; c < p.channels; ++c) {
+        const float psi = fore ? s.colour[c].back_mean : s.colour[c].fore_mean;
+        const Floats residual = load(x + c * LANES) - psi;
+        miss += magnitude(residual);
+        Partial& sums = partial[c * b.threads()];
+        (fore ? sums.fore_sign : sums.back_sign) += sign(residual);
+      }
+      (fore ? fore_sum : back_sum) += widen(miss);
+    });
+
+    const double fore_error = b.sum(lane_sum(fore_sum)) * fore_share;
+    const double back_error = b.sum(lane_sum(back_sum)) * back_share;
+    error = fore_error + back_error;
+    // Far from the boundary w = ±share/(ε·area of the other layer) and ψ its mean.
+    const double fore_far = fore_share / back_eps, back_far = back_share / fore_eps;
+    double t_all = b.sum(lane_sum(t_sum)), deviation = 0;
+    for (int c = 0; c < p.channels; ++c) {
+      Colour& colour = s.colour[c];
+      const Partial& sums = partial[c * b.threads()];
+      const double fore = fore_far * b.sum(lane_sum(sums.fore_sign));
+      const double back = -back_far * b.sum(lane_sum(sums.back_sign));
+      const double weight = b.sum(lane_sum(sums.weight)) + fore + back;
+      t_all += fore * colour.back_mean + back * colour.fore_mean;
+      const double shift = double(colour.back_mean) - colour.fore_mean;
+      deviation += shift * (double(colour.back_mean) + colour.fore_mean);
+      if (b.thread() == 0) colour.slope = float(MEAN_WEIGHT * weight - 2 * p.lamb * shift);
+    }
+    constant = -MEAN_WEIGHT * t_all - fore_error / count + back_error / rest + p.lamb * deviation;
+    b.sync();
+  }
+
+  // One row of w_c and t, N planes from c, filtered down the columns.
+  template <int N>
+  FN void filter_down(int y, int pack, int c, float* out) const {
+    const int top = y < p.fy.radius ? 0 : y - p.fy.radius;
+    const int bottom = y + p.fy.radius < p.height ? y + p.fy.radius : p.height - 1;
+    const float* down = p.fy.narrow.row(y) + p.fy.radius - y;
+    const float* row = s.weight + cell(top, pack, planes()) + c * LANES;
+    Floats sum[N] = {};
+    for (int k = top; k <= bottom; ++k, row += cell(1, 0, planes()))
+      for (int n = 0; n < N; ++n) sum[n] += down[k] * load(row + n * LANES);
+    for (int n = 0; n < N; ++n)
+      store(out + (c + n) * s.gathered_stride + s.gathered_pad + pack * LANES, sum[n]);
+  }
+
+  // Σ_c x_c (K*w_c) − K*t at one pixel.
+  FN float filter_across(int y, int x, const float* gathered) const {
+    const float* across = p.fx.narrow.row(x);
+    const float* from = gathered + s.gathered_pad + x - p.fx.radius;
+    Floats sum{};
+    for (int k = 0; k <= 2 * p.fx.radius; k += LANES) {
+      Floats column = -load(from + p.channels * s.gathered_stride + k);
+      for (int c = 0; c < p.channels; ++c)
+        column += pixel(y, x, c) * load(from + c * s.gathered_stride + k);
+      sum += load(across + k) * column;
+    }
+    return lane_sum(sum);
+  }
+
+  // The gradient's terms that need no filter, for one pack.
+  FN Floats local_gradient(int y, int pack) const {
+    const double rest = area() - count;
+    const double* known = s.known + cell(y, pack, planes());
+    const double* total = s.total + cell(y, pack, planes());
+    const float* x = s.x + cell(y, pack, p.channels);
+    const Doubles mass = load(known + p.channels * LANES);
+    const Floats in_fore = 1.0f / (narrow(mass) + float(MEAN_WEIGHT * count));
+    const Floats in_back =
+        1.0f / (narrow(load(total + p.channels * LANES) - mass) + float(MEAN_WEIGHT * rest));
+    Floats fore_miss{}, back_miss{}, sum{};
+    for (int c = 0; c < p.channels; ++c) {
+      const Colour& colour = s.colour[c];
+      const Doubles fore = load(known + c * LANES);
+      const Floats value = load(x + c * LANES);
+      const Floats back = narrow(load(total + c * LANES) - fore);
+      fore_miss += magnitude(value - (back + colour.back_eps) * in_back);
+      back_miss += magnitude(value - (narrow(fore) + colour.fore_eps) * in_fore);
+      sum += colour.slope * value;
+    }
+    return sum + float(constant) + fore_miss * float(1 / (count * p.channels)) -
+           back_miss * float(1 / (rest * p.channels));
+  }
+
+  // after = mask, its candidates set by the sign of their gradient.
+  FN void climb() {
+    b.each(bit_words(), [&](int i) { s.after[i] = s.mask[i]; });
+    for (int y0 = 0; y0 < p.height; y0 += GROUP) {
+      const int rows = p.height - y0 < GROUP ? p.height - y0 : GROUP;
+      auto gathered = [&](int y) { return s.gathered + i64(y - y0) * planes() * s.gathered_stride; };
+      each_pack(s.reach, y0, rows, [&](int y, int pack) {
+        int c = 0;
+        for (; c + 4 <= planes(); c += 4) filter_down<4>(y, pack, c, gathered(y));
+        for (; c < planes(); ++c) filter_down<1>(y, pack, c, gathered(y));
+      });
+      b.sync();
+      each_pack(s.at, y0, rows, [&](int y, int pack) {
+        const Floats local = local_gradient(y, pack);
+        const u32 candidates = pack_bits(s.candidates + i64(y) * p.words(), pack);
+        u32 up = 0, down = 0;
+        for (u32 bits = candidates; bits; bits &= bits - 1) {
+          const int l = lowest_bit(bits);
+          const float gradient = lane(local, l) + filter_across(y, pack * LANES + l, gathered(y));
+          up |= u32(gradient > 0) << l;
+          down |= u32(gradient < 0) << l;
+        }
+        const int first = pack * LANES;
+        change_bits(s.after + i64(y) * p.words() + (first >> 6), u64(up) << (first & 63),
+                    u64(down) << (first & 63));
+      });
+      b.sync();
+    }
+  }
+
+  // flips = smoothed `after` XOR mask; `after` becomes the next mask.
+  FN void smooth() {
+    const int words = p.words();
+    b.each(bit_words(), [&](int i) {
+      const int y = i / words, w = i % words;
+      u64 next = s.after[i];
+      if (p.smoothing != SMOOTH_NONE) {
+        Neighbours rows[3];
+        for (int k = 0; k < 3; ++k) rows[k] = look(s.after, p.height, words, y + k - 1, w);
+        next = p.smoothing == SMOOTH_AUTHORS ? smooth_authors(rows) : smooth_paper(rows);
+        next &= columns(p.width, w);
+      }
+      s.flips[i] = next ^ s.mask[i];
+    });
+    b.sync();
+    b.each(bit_words(), [&](int i) { s.after[i] = s.mask[i] ^ s.flips[i]; });
+    b.sync();
+  }
+
+  // `mask` holds the initial mask and x the image; leaves the result in `mask`.
+  FN void run(int* steps, int* status) {
+    const i64 cells = i64(p.height) * p.packs() * planes() * LANES / LANES;
+    b.each(int(cells), [&](int i) {
+      store(s.known + i64(i) * LANES, Doubles{});
+      store(s.total + i64(i) * LANES, Doubles{});
+    });
+    b.each(GROUP * planes() * s.gathered_stride, [&](int i) { s.gathered[i] = 0; });
+    b.each(bit_words(), [&](int i) { s.before[i] = 0, s.after[i] = columns(p.width, i % p.words()); });
+    b.sync();
+    b.each(p.channels, [&](int c) { s.colour[c] = Colour{}; });
+    b.sync();
+    stamp(s.after, s.before, s.total);
+    count = 0;
+    count_flips(s.after, s.before);
+    b.each(p.channels, [&](int c) { s.colour[c].all = s.colour[c].fore, s.colour[c].fore = 0; });
+    b.sync();
+    count = 0;
+    count_flips(s.mask, s.before);
+    *steps = 0, *status = EXHAUSTED, error = 0;
+    if (count == 0 || count == area()) {
+      *status = EMPTIED;
+      return;
+    }
+    stamp(s.mask, s.before, s.known);
+
+    while (*steps < p.iterations) {
+      find_boundary();
+      measure();
+      climb();
+      smooth();
+      ++*steps;
+      double moved = 0, back = 0, left = 0;
+      b.each(bit_words(), [&](int i) {
+        moved += s.flips[i] != 0;
+        back += s.after[i] != s.before[i];
+        left += count_bits(s.after[i]);
+      });
+      left = b.sum(left);
+      if (left == 0 || left == area()) *status = EMPTIED;
+      else if (b.sum(moved) == 0) *status = FIXED_POINT;
+      else if (*steps > 1 && b.sum(back) == 0) *status = CYCLE;
+      // Of a 2-cycle the mask after the last iteration is known.
+      if (*status == EMPTIED || *status == FIXED_POINT) break;
+      if (*status == CYCLE && (p.iterations - *steps) % 2) break;
+      stamp(s.flips, s.mask, s.known);
+      count_flips(s.flips, s.mask);
+      u64* oldest = s.before;
+      s.before = s.mask, s.mask = s.after, s.after = oldest;
+      if (*status == CYCLE) break;
+    }
+    find_boundary();
+    measure();
+  }
+};

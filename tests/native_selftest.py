@@ -1,0 +1,169 @@
+"""Check a built `fastseg._native` with the standard library alone, under any Python.
+
+    python tests/native_selftest.py path/to/_native.*.so
+
+Without a path it takes the installed one. The full suite checks the kernels far more closely, but
+needs PyTorch; this shows that the extension loads, computes and refuses under this interpreter.
+"""
+
+import importlib
+import math
+import random
+import sys
+from array import array
+from importlib.machinery import ExtensionFileLoader, ModuleSpec
+from importlib.util import module_from_spec
+from types import ModuleType
+
+SIGMA, TAPS, PASSES = 5.0, 11, 2
+RADIUS = TAPS // 2 * PASSES
+TABLE_PAD = 16  # zeros on either side of a row of a filter table, see csrc/filter.h
+TOLERANCE = {"f": 1e-5, "d": 1e-12}
+
+
+def load(path: str | None) -> ModuleType:
+    if path is None:
+        return importlib.import_module("fastseg._native")
+    loader = ExtensionFileLoader("fastseg._native", path)
+    module = module_from_spec(ModuleSpec(loader.name, loader, origin=path))
+    loader.exec_module(module)
+    return module
+
+
+def buffer(code: str, shape: tuple[int, ...], values=None) -> memoryview:
+    """A writable buffer of that format and shape, zero without `values`."""
+    flat = array(code, values if values is not None else [0] * math.prod(shape))
+    return memoryview(flat).cast("B").cast(code, shape)  # type: ignore[call-overload]
+
+
+def blur_line(line: list[float]) -> list[float]:
+    """One pass of the truncated Gaussian, zero outside the line."""
+    half = TAPS // 2
+    weights = [math.exp(-0.5 * (k / SIGMA) ** 2) for k in range(-half, half + 1)]
+    return [
+        sum(w * line[i + k] for k, w in enumerate(weights, start=-half) if 0 <= i + k < len(line))
+        / sum(weights)
+        for i in range(len(line))
+    ]
+
+
+def blur(plane: list[list[float]]) -> list[list[float]]:
+    for _ in range(PASSES):
+        columns = [blur_line(list(column)) for column in zip(*plane, strict=True)]
+        plane = [blur_line(list(row)) for row in zip(*columns, strict=True)]
+    return plane
+
+
+def filter_table(size: int) -> memoryview:
+    """The distinct rows of the filter's matrix: the responses to unit impulses (K is symmetric)."""
+    length = min(size, 2 * RADIUS + 1)
+    rows = []
+    for i in range(length):
+        line = [float(i == j) for j in range(length)]
+        for _ in range(PASSES):
+            line = blur_line(line)
+        padded = [0.0] * (RADIUS + TABLE_PAD) + line + [0.0] * (RADIUS + TABLE_PAD)
+        rows += padded[i : i + 2 * (RADIUS + TABLE_PAD) + 1]
+    return buffer("d", (length, 2 * (RADIUS + TABLE_PAD) + 1), rows)
+
+
+def run_filter(native: ModuleType, code: str, planes: list, threads: int) -> list:
+    count, height, width = len(planes), len(planes[0]), len(planes[0][0])
+    flat = [v for plane in planes for row in plane for v in row]
+    src, dst = buffer(code, (count, height, width), flat), buffer(code, (count, height, width))
+    native.gaussian_filter(src, dst, filter_table(height), filter_table(width), RADIUS, threads)
+    return dst.tolist()
+
+
+def check_filter(native: ModuleType) -> None:
+    """Planes narrower and wider than the filter equal the sum written out."""
+    draw = random.Random(0)
+    for height, width in ((1, 1), (7, 40), (33, 9)):
+        planes = [[[draw.random() for _ in range(width)] for _ in range(height)] for _ in range(3)]
+        expected = [blur(plane) for plane in planes]
+        for code, tolerance in TOLERANCE.items():
+            got = run_filter(native, code, planes, threads=1)
+            for p in range(3):
+                for y in range(height):
+                    for x in range(width):
+                        assert abs(got[p][y][x] - expected[p][y][x]) < tolerance, (code, p, y, x)
+            assert got == run_filter(native, code, planes, threads=2), "threads change bits"
+
+
+def run_iem(native: ModuleType, images: memoryview, init: memoryview, threads: int) -> tuple:
+    batch, _, height, width = images.shape  # type: ignore[misc]
+    masks = buffer("B", (batch, 1, height, width))
+    error, steps, status = buffer("f", (batch,)), buffer("i", (batch,)), buffer("i", (batch,))
+    native.iem(
+        images, init, masks, error, steps, status, filter_table(height), filter_table(width),
+        RADIUS, 2 / 255, 30, 0.001, 1, True, threads,
+    )  # fmt: skip
+    return masks.tolist(), error.tolist(), steps.tolist(), status.tolist()
+
+
+def check_iem(native: ModuleType) -> None:
+    """A bright square on a dark ground is found from a smaller square, and is a fixed point."""
+    side, dark, bright = 24, 40, 200
+    squares = [range(7, 17), range(9, 20)]
+    truth = [[[int(y in s and x in s) for x in range(side)] for y in range(side)] for s in squares]
+    channels = [plane for plane in truth for _ in range(3)]
+    pixels = [bright if v else dark for plane in channels for row in plane for v in row]
+    centre = [int(9 <= y < 15 and 9 <= x < 15) for y in range(side) for x in range(side)]
+    images = buffer("B", (2, 3, side, side), pixels)
+    init = buffer("B", (2, 1, side, side), centre * 2)
+
+    masks, error, steps, status = run_iem(native, images, init, threads=2)
+    assert [m for (m,) in masks] == truth
+    assert status == [1, 1], status  # fixed points
+    assert all(1 < s < 30 for s in steps), steps
+    # Each side is inpainted with the other's colour; pixels span [-1, 1].
+    assert all(abs(e - 2 * (bright - dark) * 2 / 255) < 1e-5 for e in error), error
+    assert (masks, error, steps, status) == run_iem(native, images, init, threads=1)
+
+    empty = buffer("B", (2, 1, side, side))
+    masks, error, steps, status = run_iem(native, images, empty, threads=1)
+    assert (error, steps, status) == ([0.0, 0.0], [0, 0], [3, 3])  # emptied
+
+
+def check_refusals(native: ModuleType) -> None:
+    """Buffers of another format, rank, shape or layout are refused by name, not read."""
+
+    def attempt(error: type[Exception], text: str, **changed: object) -> None:
+        arguments = {
+            "src": buffer("f", (2, 5, 6)),
+            "dst": buffer("f", (2, 5, 6)),
+            "table_y": filter_table(5),
+            "table_x": filter_table(6),
+            "radius": RADIUS,
+            "threads": 1,
+        }
+        message = None
+        try:
+            native.gaussian_filter(**{**arguments, **changed})
+        except error as refusal:
+            message = str(refusal)
+        assert message is not None, f"{list(changed)} was accepted"
+        assert text in message, f"{text!r} is not in {message!r}"
+
+    attempt(TypeError, "`dst`", dst=buffer("d", (2, 5, 6)))
+    attempt(TypeError, "`src`", src=buffer("i", (2, 5, 6)))
+    attempt(ValueError, "`src`", src=buffer("f", (10, 6)))
+    attempt(ValueError, "`dst`", dst=buffer("f", (2, 6, 5)))
+    attempt(ValueError, "`dst`", dst=buffer("f", (4, 5, 6))[::2])
+    attempt(ValueError, "`table_y`", table_y=filter_table(4))
+    attempt(BufferError, "", dst=buffer("f", (2, 5, 6)).toreadonly())
+
+
+def main() -> None:
+    native = load(sys.argv[1] if len(sys.argv) > 1 else None)
+    sets = native.isas()
+    for name in sets:
+        native.set_isa(name)
+        for check in (check_filter, check_iem, check_refusals):
+            check(native)
+    version = ".".join(map(str, sys.version_info[:2]))
+    print(f"Python {version}, {', '.join(sets)}: {3 * len(sets)} checks passed")
+
+
+if __name__ == "__main__":
+    main()

@@ -13,10 +13,10 @@ if sanitizers := os.environ.get("FASTSEG_SANITIZE"):
     sanitize = [f"-fsanitize={sanitizers}"]
     optimise = ["-O1", "-g", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all", *sanitize]
 else:
-    sanitize, optimise = [], ["-O3"]
+    sanitize, optimise = [], ["-O3", "-g0"]
 
 # native.cpp builds its kernels for x86-64-v2, v3 and v4 and picks one at run time, so nothing here
-# names a processor. FMA contraction stays inside each of the three.
+# names a processor.
 native = Extension(
     "fastseg._native",
     sources=["csrc/native.cpp"],
@@ -29,6 +29,7 @@ native = Extension(
         "-ffp-contract=fast",
         "-fvisibility=hidden",
         "-pthread",
+        "-Wno-psabi",  # wide vectors pass between inlined functions only
     ],
     extra_link_args=["-pthread", *sanitize],
     optional=True,  # without a compiler fastseg runs on its reference, and `fastseg doctor` says so

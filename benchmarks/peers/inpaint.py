@@ -5,10 +5,9 @@
 They follow `fastseg.iem` at its defaults, but for stopping in a 2-cycle.
 """
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from functools import partial
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from functools import cache, partial
+from multiprocessing import get_context
 
 import cv2
 import numpy as np
@@ -25,27 +24,14 @@ def kernel() -> np.ndarray:
     return (weights / weights.sum()).astype(np.float32)
 
 
-@contextmanager
-def single_threaded() -> Iterator[int]:
-    """PyTorch and OpenCV keep to the calling thread; gives the number of threads they had."""
-    torch_threads, cv_threads = torch.get_num_threads(), cv2.getNumThreads()
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
-    try:
-        yield torch_threads
-    finally:
-        torch.set_num_threads(torch_threads)
-        cv2.setNumThreads(cv_threads)
-
-
 # --- The published program's structure ---------------------------------------------------------
 
 
 def published(images: torch.Tensor, init: torch.Tensor, iterations: int) -> torch.Tensor:
     """Autograd through 16 grouped 1-D convolutions an iteration, in eager PyTorch.
 
-    Image and mask × foreground and background × 2 passes × 2 axes. It always runs all iterations,
-    and never looks at its data, so a GPU need not wait for the host.
+    Image and mask × foreground and background × 2 passes × 2 axes, the whole batch at once. It
+    always runs all iterations and never looks at its data, so a GPU need not wait for the host.
     """
     x = images.float() / 127.5 - 1
     mask = init.float()
@@ -63,6 +49,18 @@ def published(images: torch.Tensor, init: torch.Tensor, iterations: int) -> torc
             mask = torch.where(update, (grad > 0).float(), mask)
             mask = (F.conv2d(mask, box, padding=1) >= 4).float()
     return mask.bool()
+
+
+def published_apart(images: torch.Tensor, init: torch.Tensor, iterations: int) -> torch.Tensor:
+    """`published` as fast as it goes on a CPU: image by image, each thread at one of its own."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # in this thread, and in those it starts
+    try:
+        with ThreadPoolExecutor(threads) as pool:
+            run = partial(published, iterations=iterations)
+            return torch.cat(list(pool.map(run, images.split(1), init.split(1))))
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _objective(x: torch.Tensor, mask: torch.Tensor, taps: torch.Tensor) -> torch.Tensor:
@@ -90,7 +88,7 @@ def _blur(planes: torch.Tensor, taps: torch.Tensor) -> torch.Tensor:
 
 
 class OpenCVFilters:
-    """Planes go through `sepFilter2D` interleaved, as pixels of C+1 values: 1.3 times as fast.
+    """Planes go through `sepFilter2D` interleaved, as pixels of C+1 values: the fastest layout.
 
     Two passes of 11 taps, because zeros enter at the edge of each: one pass of their 21 combined
     taps gives other values there, and takes 0.9 times as long.
@@ -101,18 +99,21 @@ class OpenCVFilters:
 
     def __init__(self, planes: int, height: int, width: int) -> None:
         self.taps = kernel()
-        self.one, self.two = np.empty((2, height, width, planes), np.float32)
+        # One float off alignment, so that `merge` does not write past the cache: 0.75 of the time.
+        buffer = np.empty(height * width * planes + 1, np.float32)[1:]
+        self.pixels = buffer.reshape(height, width, planes)
 
     def blur(self, planes: np.ndarray) -> np.ndarray:
         """K * each plane, ε apart: (C+1,H,W) → (H·W,C+1), until the next call."""
-        cv2.merge(list(planes), self.two)
-        cv2.sepFilter2D(self.two, cv2.CV_32F, self.taps, self.taps, self.one, **self.ZERO)
-        cv2.sepFilter2D(self.one, cv2.CV_32F, self.taps, self.taps, self.two, **self.ZERO)
-        return self.two.reshape(-1, len(planes))
+        pixels = self.pixels
+        cv2.merge(list(planes), pixels)
+        for _ in range(2):
+            cv2.sepFilter2D(pixels, cv2.CV_32F, self.taps, self.taps, pixels, **self.ZERO)
+        return pixels.reshape(-1, len(planes))
 
     def split(self, pixels: np.ndarray, planes: np.ndarray) -> None:
         """(H·W,C+1) → (C+1,H,W)."""
-        cv2.split(pixels.reshape(self.two.shape), list(planes))
+        cv2.split(pixels.reshape(self.pixels.shape), list(planes))
 
     def inner(self, mask: np.ndarray) -> np.ndarray:
         """Pixels whose 4-neighbours are all 1, and they themselves: (H,W) uint8."""
@@ -165,6 +166,11 @@ def gather(planes: np.ndarray, at: np.ndarray) -> np.ndarray:
     return planes.reshape(len(planes), -1).take(at, 1)
 
 
+def plane_sums(planes: np.ndarray) -> np.ndarray:
+    """(C,H,W) → (C,), in a third of the time of `sum`."""
+    return np.einsum("cp->c", planes.reshape(len(planes), -1))
+
+
 class Climb:
     """Gradient ascent on one image in float32, its gradient by hand: x (C,H,W) in [−1,1].
 
@@ -176,7 +182,7 @@ class Climb:
         shape = x.shape[0] + 1, *x.shape[1:]
         self.filters = filters(*shape)
         self.x = np.concatenate([x, np.ones_like(x[:1])])
-        self.sums = self.x.sum((1, 2))
+        self.sums = plane_sums(self.x)
         self.total, self.signed, self.other, self.work = np.empty((4, *shape), np.float32)
         self.sigma, self.scale = np.empty((2, *shape[1:]), np.float32)
         self.filters.split(self.filters.blur(self.x), self.total)
@@ -209,7 +215,7 @@ class Climb:
 
         # other = T − σD, twice the other layer blurred; signed = σD
         np.multiply(x, sigma, out=work)
-        sums = work.reshape(len(x), -1).sum(1)
+        sums = plane_sums(work)
         self.filters.split(self.filters.blur(work), signed)
         signed += (EPSILON * sums)[:, None, None]
         signed *= sigma
@@ -232,9 +238,9 @@ class Climb:
         colours *= w
         np.negative(colours.sum(0), out=work[-1])
 
-        sums_w = work.reshape(len(x), -1).sum(1, keepdims=True)
+        sums_w = plane_sums(work)
         here = gather(x, at)
-        adjoint = self.filters.blur(work)[at].T + EPSILON * sums_w
+        adjoint = self.filters.blur(work)[at].T + (EPSILON * sums_w)[:, None]
         grad = (here * adjoint).sum(0)
 
         # The layers' own terms: mean errors, and deviations from the mean colours.
@@ -251,12 +257,24 @@ class Climb:
         return grad
 
 
+@cache
+def workers(count: int) -> ProcessPoolExecutor:
+    """Processes: threads would wait for Python's lock at every other array operation."""
+    return ProcessPoolExecutor(count, get_context("spawn"), cv2.setNumThreads, (1,))
+
+
 def filter_loop(
     images: torch.Tensor, init: torch.Tensor, iterations: int, filters: type, stop_early: bool
 ) -> torch.Tensor:
-    """`Climb` on every image, as many at once as PyTorch has threads."""
-    x = images.numpy().astype(np.float32) / np.float32(127.5) - 1
-    start = init[:, 0].numpy().view(np.uint8)
-    with single_threaded() as threads, ThreadPoolExecutor(threads) as pool:
-        masks = pool.map(lambda i: Climb(filters, x[i]).run(start[i], iterations, stop_early), range(len(x)))
-        return torch.from_numpy(np.stack(list(masks))[:, None].view(bool))
+    """`climb` on every image, as many at once as PyTorch has threads."""
+    run = partial(climb, filters=filters, iterations=iterations, stop_early=stop_early)
+    masks = workers(torch.get_num_threads()).map(run, images.numpy(), init[:, 0].numpy())
+    return torch.from_numpy(np.stack(list(masks))[:, None])
+
+
+def climb(
+    image: np.ndarray, init: np.ndarray, filters: type, iterations: int, stop_early: bool
+) -> np.ndarray:
+    """One image (C,H,W) uint8 from its initial mask (H,W) bool to its last."""
+    x = image.astype(np.float32) / np.float32(127.5) - 1
+    return Climb(filters, x).run(init.view(np.uint8), iterations, stop_early).view(bool)

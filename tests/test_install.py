@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import importlib.util
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,8 @@ import pytest
 
 import fastseg
 
-SELFTEST = Path(__file__).with_name("native_selftest.py")
+ROOT = Path(__file__).parents[1]
+SELFTEST = ROOT / "tests" / "native_selftest.py"
 BLOCKED = ("cupy", "fastseg._native", "numba", "triton")
 
 
@@ -56,7 +58,7 @@ def test_console_script(distribution):
 
 def test_build_needs_setuptools_and_pybind11_only():
     tomllib = pytest.importorskip("tomllib", reason="Python 3.10 has no tomllib")
-    project = tomllib.loads(Path(__file__).parents[1].joinpath("pyproject.toml").read_text())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     requires = {line.split(">")[0] for line in project["build-system"]["requires"]}
     assert requires == {"setuptools", "pybind11"}
 
@@ -85,3 +87,13 @@ print(fastseg.backends.why_not("native"))
     shapes, reason = run("-c", code).splitlines()
     assert shapes == "torch.Size([1, 1, 16, 16]) torch.Size([1, 3, 16, 16])"
     assert "is not built" in reason
+
+
+def test_python_examples_of_the_readme_run():
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert len(blocks) == 2
+    names: dict = {}
+    for block in blocks:
+        exec(block, names)
+    assert names["result"].masks.shape == (1, 1, 128, 128)
+    assert names["x"].grad.isfinite().all()

@@ -24,7 +24,9 @@ venv: $(VENV)/.ready
 $(VENV)/.ready: $(SOURCES)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q -c constraints.txt setuptools pybind11
+	rm -f fastseg/_native*.so
 	$(BIN)/python -m pip install -q -c constraints.txt --no-build-isolation -e '.[test,lint,bench]'
+	@$(BIN)/python -c 'import fastseg._native' || echo "It did not build: fastseg runs on its reference."
 	touch $@
 
 test: venv
@@ -50,8 +52,8 @@ sanitize: export PYTHONPATH := $(CURDIR)/$(SANITIZED)/lib
 sanitize: export PYTHONSAFEPATH := 1
 sanitize: export ASAN_OPTIONS := detect_leaks=0
 sanitize: venv
-	FASTSEG_SANITIZE=address,undefined $(BIN)/python setup.py -q \
-	    build --force --build-base $(SANITIZED) --build-lib $(SANITIZED)/lib
+	FASTSEG_SANITIZE=address,undefined $(BIN)/python setup.py -q build --force \
+	    --build-base $(SANITIZED) --build-lib $(SANITIZED)/lib
 	export LD_PRELOAD=$$($(CXX) -print-file-name=libasan.so) && \
 	    $(BIN)/python -c 'import fastseg._native as n; print(n.__file__)' | grep $(SANITIZED) && \
 	    $(BIN)/python -m pytest

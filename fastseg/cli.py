@@ -181,7 +181,7 @@ def _demo(arguments: argparse.Namespace) -> int:
     else:
         raise UsageError("scikit-image, whose photographs demo segments, is not installed")
     rows, status = _run(arguments, paths + arguments.paths)
-    lines = [("file", "size", "foreground", "error", "steps", "seconds")]
+    lines: list[Sequence[str]] = [("file", "size", "foreground", "error", "steps", "seconds")]
     for row in rows:
         name = os.path.basename(row.file)
         if row.ok:
@@ -227,7 +227,8 @@ def _run(arguments: argparse.Namespace, paths: list[str]) -> tuple[list["Row"], 
 
 def _print_summary(report: "Report", arguments: argparse.Namespace) -> None:
     done = len(report.rows) - len(report.failed) - report.kept
-    parts = [f"{done} pictures segmented in {report.seconds:.1f} s ({done / report.seconds:.1f}/s)"]
+    rate = f" ({done / report.seconds:.1f}/s)" if done else ""
+    parts = [f"{done} pictures segmented in {report.seconds:.1f} s{rate}"]
     if report.kept:
         parts.append(f"{report.kept} were done")
     if report.failed:

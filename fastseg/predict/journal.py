@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .files import JOURNAL, write
+from .files import JOURNAL, readable, write
 
 __all__ = ["Journal", "Row", "csv_bytes"]
 
@@ -43,7 +43,7 @@ class Row:
         """Column → value in results.csv."""
         return {
             "file": self.file,
-            "mask": f"masks/{self.stem}.png" if self.ok else "",
+            "mask": f"masks/{readable(self.stem)}.png" if self.ok else "",
             "size": self.size,
             "foreground_share": _rounded(self.foreground, 4),
             "inpainting_error": _rounded(self.error, 6),

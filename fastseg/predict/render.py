@@ -49,7 +49,7 @@ def overlay(picture: Image.Image, mask: Image.Image) -> Image.Image:
 
 def panels(picture: Image.Image, mask: Image.Image, inpainted: np.ndarray) -> dict[str, bytes]:
     """Suffix → content of a picture's files in the sheet; inpainted (h,w,3) uint8."""
-    scale = min(1.0, PANEL_SIDE / max(picture.size))
+    scale = PANEL_SIDE / max(picture.size)
     size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
     small = picture.resize(size, Image.Resampling.HAMMING)
     small_mask = mask.resize(size, Image.Resampling.BOX)

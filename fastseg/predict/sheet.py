@@ -6,7 +6,7 @@ from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
-from .files import write
+from .files import readable, write
 from .journal import Row
 from .render import PANEL_SIDE, PANELS
 
@@ -31,14 +31,15 @@ a { color: inherit; }
 article { margin: .75rem 0; padding: .75rem; background: var(--card);
   border: 1px solid var(--line); border-radius: .5rem; content-visibility: auto;
   contain-intrinsic-size: auto 18rem; }
-.panels a { display: block; }
+.panels > * { display: block; border: 1px solid var(--line); border-radius: .25rem; }
 img { display: block; width: 100%; height: auto; max-height: 22rem; object-fit: contain;
-  border-radius: .25rem; }
+  background: var(--line); }
 h2 { margin: .6rem 0 0; font-size: 1rem; overflow-wrap: anywhere; }
-article p { margin: 0; color: var(--dim); font-variant-numeric: tabular-nums; }
+article p { margin: 0; color: var(--dim); font-variant-numeric: tabular-nums;
+  overflow-wrap: anywhere; }
 .failed { border-color: var(--bad); }
 .failed h2 { margin: 0; }
-.failed p { color: var(--bad); }
+.failed .note { color: var(--bad); }
 @media (max-width: 40rem) { .columns { display: none; }
   .panels { grid-template-columns: repeat(2, 1fr); } }
 """
@@ -100,9 +101,9 @@ def _page(cards: str, facts: Sequence[str], page: int, pages: int) -> str:
 
 
 def _card(out: Path, source: str, row: Row) -> str:
-    title = f"<h2>{escape(row.file)}</h2>"
+    head = f"<h2>{escape(readable(row.stem))}</h2><p>{escape(row.file)}</p>"
     if not row.ok:
-        return f'<article class="failed">{title}<p>{escape(row.note)}</p></article>'
+        return f'<article class="failed">{head}<p class="note">{escape(row.note)}</p></article>'
     full = {
         "image": os.path.relpath(source, out.absolute()),
         "mask": f"masks/{row.stem}.png",
@@ -112,12 +113,12 @@ def _card(out: Path, source: str, row: Row) -> str:
         del full["overlay"]
     panels = "".join(_panel(row, name, full.get(name)) for name in PANELS)
     facts = " · ".join(map(escape, _facts(row)))
-    return f'<article><div class="panels">{panels}</div>{title}<p>{facts}</p></article>'
+    return f'<article><div class="panels">{panels}</div>{head}<p>{facts}</p></article>'
 
 
 def _panel(row: Row, name: str, full: str | None) -> str:
     width, height = row.width or 1, row.height or 1
-    scale = min(1.0, PANEL_SIDE / max(width, height))
+    scale = PANEL_SIDE / max(width, height)
     image = (
         f'<img loading="lazy" alt="{name}" src="{_url(f"sheet/{row.stem}{PANELS[name]}")}"'
         f' width="{max(1, round(width * scale))}" height="{max(1, round(height * scale))}">'

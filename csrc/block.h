@@ -22,19 +22,17 @@ using i64 = long long;
 
 constexpr int LANES = 1;
 using Floats = float;
-using Doubles = double;
 using Ints = int;
 
 FN Floats load(const float* p) { return *p; }
-FN Doubles load(const double* p) { return *p; }
+FN Ints load(const int* p) { return *p; }
 FN void store(float* p, Floats v) { *p = v; }
-FN void store(double* p, Doubles v) { *p = v; }
-FN Floats narrow(Doubles v) { return float(v); }
-FN Doubles widen(Floats v) { return double(v); }
+FN void store(int* p, Ints v) { *p = v; }
+FN Floats to_floats(Ints v) { return float(v); }
+FN Ints to_ints(Floats v) { return __float2int_rn(v); }
 FN Floats magnitude(Floats v) { return fabsf(v); }
 FN Ints lanes_set(u32 bits) { return int(bits & 1); }
 FN float lane_sum(Floats v) { return v; }
-FN double lane_sum(Doubles v) { return v; }
 FN int lane_sum(Ints v) { return v; }
 FN Ints sign(Floats v) { return (v > 0) - (v < 0); }
 FN float lane(Floats v, int) { return v; }
@@ -61,11 +59,17 @@ struct Block {
     for (int i = thread(); i < n; i += threads()) f(i);
   }
 
-  // f(word, bit) for each set bit of words[0 … n).
+  // f(row, column) for each set bit of words[rows][width].
   template <class F>
-  FN void each_set(const u64* words, int n, F f) const {
-    for (i64 i = thread(); i < i64(n) * 64; i += threads())
-      if (words[i >> 6] >> (i & 63) & 1) f(int(i >> 6), int(i & 63));
+  FN void each_set(const u64* words, int rows, int width, F f) const {
+    for (i64 i = thread(); i < i64(rows) * width * 64; i += threads())
+      if (words[i >> 6] >> (i & 63) & 1) f(int(i / 64 / width), int(i % (64 * width)));
+  }
+
+  // f(row, first, last) for runs of set bits; here each bit is a run.
+  template <class F>
+  FN void each_run(const u64* words, int rows, int width, F f) const {
+    each_set(words, rows, width, [&](int row, int column) { f(row, column, column); });
   }
 
   // Sum of every thread's value, in a fixed order; all threads get it.
@@ -85,10 +89,9 @@ struct Block {
 constexpr int LANES = FASTSEG_LANES;
 
 typedef float Floats __attribute__((vector_size(4 * LANES)));
-typedef double Doubles __attribute__((vector_size(8 * LANES)));
 typedef int Ints __attribute__((vector_size(4 * LANES)));
 typedef float LooseFloats __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
-typedef double LooseDoubles __attribute__((vector_size(8 * LANES), aligned(8), may_alias));
+typedef int LooseInts __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
 #if FASTSEG_LANES == 16
 constexpr Ints LANE = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
@@ -98,22 +101,32 @@ constexpr Ints LANE = {0, 1, 2, 3, 4, 5, 6, 7};
 constexpr Ints LANE = {0, 1, 2, 3};
 #endif
 
+constexpr Floats half = Floats{} + 0.5f;
+
 FN Floats load(const float* p) { return *reinterpret_cast<const LooseFloats*>(p); }
-FN Doubles load(const double* p) { return *reinterpret_cast<const LooseDoubles*>(p); }
+FN Ints load(const int* p) { return *reinterpret_cast<const LooseInts*>(p); }
 FN void store(float* p, Floats v) { *reinterpret_cast<LooseFloats*>(p) = v; }
-FN void store(double* p, Doubles v) { *reinterpret_cast<LooseDoubles*>(p) = v; }
-FN Floats narrow(Doubles v) { return __builtin_convertvector(v, Floats); }
-FN Doubles widen(Floats v) { return __builtin_convertvector(v, Doubles); }
+FN void store(int* p, Ints v) { *reinterpret_cast<LooseInts*>(p) = v; }
+FN Floats to_floats(Ints v) { return __builtin_convertvector(v, Floats); }
+FN Ints to_ints(Floats v) { return __builtin_convertvector(v + (v < 0 ? -half : half), Ints); }
 FN Floats magnitude(Floats v) { return (Floats)((Ints)v & 0x7fffffff); }
 FN Ints lanes_set(u32 bits) { return (int(bits) >> LANE & 1) != 0; }
 FN float lane(Floats v, int i) { return v[i]; }
 FN Ints sign(Floats v) { return (v < 0) - (v > 0); }  // a comparison's true is −1
-template <class Pack>
-FN auto lane_sum(Pack v) {
-  auto sum = v[0];
-  for (int i = 1; i < LANES; ++i) sum += v[i];
-  return sum;
+// Half on half, so that the order of the sum is a tree.
+template <int N, class T>
+FN T tree_sum(const T* v) {
+  if constexpr (N == 1) {
+    return *v;
+  } else {
+    typedef T Half __attribute__((vector_size(N / 2 * sizeof(T)), aligned(sizeof(T)), may_alias));
+    const Half* halves = reinterpret_cast<const Half*>(v);
+    const Half sum = halves[0] + halves[1];
+    return tree_sum<N / 2>(reinterpret_cast<const T*>(&sum));
+  }
 }
+FN float lane_sum(Floats v) { return tree_sum<LANES>(reinterpret_cast<const float*>(&v)); }
+FN int lane_sum(Ints v) { return tree_sum<LANES>(reinterpret_cast<const int*>(&v)); }
 
 FN int count_bits(u64 word) { return __builtin_popcountll(word); }
 FN int lowest_bit(u64 word) { return __builtin_ctzll(word); }
@@ -130,10 +143,30 @@ struct Block {
     for (int i = 0; i < n; ++i) f(i);
   }
 
+  // Column by column: rows share what lies around a column.
   template <class F>
-  FN void each_set(const u64* words, int n, F f) const {
-    for (int i = 0; i < n; ++i)
-      for (u64 word = words[i]; word; word &= word - 1) f(i, lowest_bit(word));
+  FN void each_set(const u64* words, int rows, int width, F f) const {
+    for (int w = 0; w < width; ++w) {
+      u64 any = 0;
+      for (int row = 0; row < rows; ++row) any |= words[i64(row) * width + w];
+      for (; any; any &= any - 1)
+        for (int row = 0, bit = lowest_bit(any); row < rows; ++row)
+          if (words[i64(row) * width + w] >> bit & 1) f(row, w * 64 + bit);
+    }
+  }
+
+  // f(row, first, last) for each run of set bits.
+  template <class F>
+  FN void each_run(const u64* words, int rows, int width, F f) const {
+    for (int row = 0; row < rows; ++row, words += width)
+      for (int w = 0; w < width; ++w)
+        for (u64 bits = words[w]; bits;) {
+          const int first = lowest_bit(bits);
+          const u64 beyond = ~bits & (~0ull << first);
+          const int last = beyond ? lowest_bit(beyond) - 1 : 63;
+          f(row, w * 64 + first, w * 64 + last);
+          bits &= last < 63 ? ~0ull << (last + 1) : 0;
+        }
   }
 
   FN double sum(double value) const { return value; }

@@ -12,28 +12,25 @@
 // layer's mean colour. Pixels farther than r from every boundary pixel only enter the sums E, W
 // and T, and there ψ is the other layer's mean: the far field costs one pass over x.
 //
-// Sums of x are kept in double: masks have a long history, and D is as small as 1e-4 where only
-// the ε term is left.
+// `known` and `total` are integers in units of 2⁻²⁹: adding and subtracting them is exact, so a
+// mask's history leaves nothing behind, where floats would drown K*M̄ beside an almost known
+// neighbourhood in rounding. |x| ≤ 2 and K's rows sum to at most 1, so they fit.
 
 constexpr double MEAN_WEIGHT = 1e-8;  // ε
+constexpr float UNIT = 1.0f / (1 << 29);
 
 enum Smoothing { SMOOTH_NONE, SMOOTH_AUTHORS, SMOOTH_PAPER };
 enum Status { EXHAUSTED, FIXED_POINT, CYCLE, EMPTIED };
 
-// Filter rows of one axis in both precisions.
-struct Filter {
-  Rows<double> wide;
-  Rows<float> narrow;
-  int radius;
-};
-
 struct Problem {
   int channels, height, width;
   int iterations, smoothing, boundary_only;
+  int least;  // smallest K_ij·2²⁹, halved: less than that of a layer in reach is none of it
   double lamb;
-  Filter fy, fx;
+  Rows<float> fy, fx;
 
   FN int packs() const { return (width + LANES - 1) / LANES; }  // a row
+  FN i64 row_cells(int planes) const { return (i64(packs()) * planes + 1) * LANES; }
   FN int words() const { return (width + 63) / 64; }            // of pixel bits, a row
   FN int pack_words() const { return (packs() + 63) / 64; }     // of pack bits, a row
 };
@@ -46,22 +43,24 @@ struct Colour {
   float slope;                 // of the gradient, per unit of x
 };
 
-// Rows whose K*w is gathered together: one keeps a CPU's L1 busy, many fill a CUDA block.
+// Rows worked on together: few, so that a CPU's L1 holds what they share; more fill a CUDA block.
 #ifdef __CUDACC__
 constexpr int GROUP = 16;
 #else
-constexpr int GROUP = 1;
+constexpr int GROUP = 8;
 #endif
 
 // One thread's sums over its packs, one entry a channel.
 struct Partial {
-  Doubles weight;            // Σ w_c near the boundary
-  Ints fore_sign, back_sign;  // Σ s_c far from it
+  Floats group_weight;     // Σ w_c near the boundary in this group of rows
+  double weight;           // in the groups before
+  i64 fore_sign, back_sign;  // Σ s_c far from the boundary
 };
 
-// One block's memory. Planes are interleaved pack by pack: [y][pack][plane][LANES].
+// One block's memory. Planes are interleaved pack by pack: [y][pack][plane][LANES], with one slot
+// of LANES to spare a row, lest rows a power of two apart share a cache set.
 struct Workspace {
-  double *known, *total;  // (C+1 planes) K*(x_c·M), K*M; K*x_c, K*1
+  int *known, *total;  // (C+1 planes) K*(x_c·M), K*M; K*x_c, K*1
   float* x;               // (C planes)
   float* weight;          // (C+1 planes) w_c, t
   float* gathered;        // (GROUP, C+1, gathered_stride) w_c, t filtered down the columns, planar
@@ -78,15 +77,15 @@ struct Workspace {
       pointer = reinterpret_cast<decltype(pointer + 0)>(base + used);
       used += (count * i64(sizeof(*pointer)) + 127) / 128 * 128;
     };
-    const i64 cells = i64(p.height) * p.packs() * LANES;
+    auto cells = [&](int planes) { return i64(p.height) * p.row_cells(planes); };
     const i64 words = i64(p.height) * p.words(), pack_words = i64(p.height) * p.pack_words();
     const int planes = p.channels + 1;
     gathered_pad = (p.fx.radius + TABLE_PAD - 1) / TABLE_PAD * TABLE_PAD;
     gathered_stride = p.packs() * LANES + 2 * gathered_pad + TABLE_PAD;
-    take(known, cells * planes);
-    take(total, cells * planes);
-    take(x, cells * p.channels);
-    take(weight, cells * planes);
+    take(known, cells(planes));
+    take(total, cells(planes));
+    take(x, cells(p.channels));
+    take(weight, cells(planes));
     take(gathered, i64(GROUP) * planes * gathered_stride);
     take(partial, i64(p.channels) * threads);
     take(colour, p.channels);
@@ -153,6 +152,8 @@ FN u64 smooth_paper(const Neighbours rows[3]) {
   return ~two;
 }
 
+// C channels, or any number if C is 0.
+template <int C>
 struct Iem {
   const Block& b;
   const Problem& p;
@@ -162,34 +163,45 @@ struct Iem {
   double constant;  // of the gradient: what is the same at every pixel
 
   FN double area() const { return double(p.height) * p.width; }
-  FN int planes() const { return p.channels + 1; }
+  FN int channels() const { return C ? C : p.channels; }
+  FN int planes() const { return channels() + 1; }
   FN int bit_words() const { return p.height * p.words(); }
-  FN i64 cell(int y, int pack, int planes) const {
-    return (i64(y) * p.packs() + pack) * planes * LANES;
+  // Sums of a layer; nothing where the layer is out of reach, whatever rounding left there.
+  FN Floats as_floats(Ints sums, Ints reached) const {
+    return reached ? to_floats(sums) * UNIT : Floats{};
   }
-  FN float pixel(int y, int x, int c) const {
-    return s.x[cell(y, x / LANES, p.channels) + c * LANES + x % LANES];
+  FN i64 cell(int y, int pack, int planes) const {
+    return y * p.row_cells(planes) + i64(pack) * planes * LANES;
+  }
+  // A pixel's value in channel 0; the next channel's is LANES further.
+  FN const float* pixel(int y, int x) const {
+    return s.x + cell(y, u32(x) / LANES, channels()) + u32(x) % LANES;
+  }
+  // f(y0, rows) for each group of rows.
+  template <class F>
+  FN void each_group(F f) const {
+    for (int y = 0; y < p.height; y += GROUP) f(y, p.height - y < GROUP ? p.height - y : GROUP);
   }
   // f(y, pack) for each set bit of rows y0 … y0+rows−1.
   template <class F>
   FN void each_pack(const u64* bits, int y0, int rows, F f) const {
-    const int words = p.pack_words();
-    b.each_set(bits + i64(y0) * words, rows * words,
-               [&](int i, int bit) { f(y0 + i / words, i % words * 64 + bit); });
+    b.each_set(bits + i64(y0) * p.pack_words(), rows, p.pack_words(),
+               [&](int row, int pack) { f(y0 + row, pack); });
   }
 
   // x = (v − v₀)·scale per channel: a constant added to a channel changes nothing, and v₀, the
   // first pixel's value, gives a flat picture a gradient of exactly zero.
   template <class Pixel>
-  FN void load_image(const Pixel* in, const i64 stride[3], double scale) {
+  FN void load_image(const Pixel* in, const i64 stride[3], float scale) {
     b.each(p.height * p.packs(), [&](int i) {
-      for (int c = 0; c < p.channels; ++c) {
+      const int y = i / p.packs(), first = i % p.packs() * LANES;
+      for (int c = 0; c < channels(); ++c) {
         const Pixel* plane = in + c * stride[0];
-        for (int l = 0; l < LANES; ++l) {
-          const int y = i / p.packs(), x = i % p.packs() * LANES + l;
-          const double v = x < p.width ? double(plane[y * stride[1] + x * stride[2]]) - *plane : 0;
-          s.x[(i64(i) * p.channels + c) * LANES + l] = float(v * scale);
-        }
+        const Pixel* from = plane + y * stride[1] + first * stride[2];
+        float* to = s.x + cell(y, i % p.packs(), channels()) + c * LANES;
+        const int count = p.width - first < LANES ? p.width - first : LANES;
+        for (int l = 0; l < count; ++l) to[l] = (float(from[l * stride[2]]) - float(*plane)) * scale;
+        for (int l = count; l < LANES; ++l) to[l] = 0;
       }
     });
   }
@@ -205,9 +217,37 @@ struct Iem {
     });
   }
 
+  // The flips of one row, filtered across into one pack of N planes, then added down the column.
+  template <int N>
+  FN void stamp_row(const u64* flips, const u64* mask, int y, int pack, int c, int* sums) const {
+    const int radius = p.fx.radius;
+    const int from = pack * LANES - radius, to = pack * LANES + LANES + radius;
+    Floats across[N] = {};
+    for (int w = from < 0 ? 0 : from >> 6; w < p.words() && w * 64 < to; ++w) {
+      u64 bits = flips[w];
+      if (from > w * 64) bits &= ~0ull << (from - w * 64);
+      if (to < w * 64 + 64) bits &= (1ull << (to - w * 64)) - 1;
+      for (; bits; bits &= bits - 1) {
+        const int x = w * 64 + lowest_bit(bits);
+        const float sign = mask[w] & bits & -bits ? -1 / UNIT : 1 / UNIT;
+        const Floats share = sign * load(p.fx.row(x) + (pack * LANES + radius - x));
+        const float* value = pixel(y, x);
+        for (int n = 0; n < N; ++n)
+          across[n] += (c + n < channels() ? value[(c + n) * LANES] : 1.0f) * share;
+      }
+    }
+    const int top = y < p.fy.radius ? 0 : y - p.fy.radius;
+    const int bottom = y + p.fy.radius < p.height ? y + p.fy.radius : p.height - 1;
+    const float* down = p.fy.row(y) + p.fy.radius - y;
+    int* column = sums + cell(top, pack, planes()) + c * LANES;
+    for (int k = top; k <= bottom; ++k, column += p.row_cells(planes()))
+      for (int n = 0; n < N; ++n)
+        store(column + n * LANES, load(column + n * LANES) + to_ints(down[k] * across[n]));
+  }
+
   // sums += K*(x·flips), K*flips, where a pixel that leaves `mask` counts −1. One thread owns a
   // column of packs, so rows follow one another without a barrier.
-  FN void stamp(const u64* flips, const u64* mask, double* sums) const {
+  FN void stamp(const u64* flips, const u64* mask, int* sums) const {
     const int radius = p.fx.radius;
     for (int y = 0; y < p.height; ++y) {
       const u64 *row = flips + i64(y) * p.words(), *old = mask + i64(y) * p.words();
@@ -220,27 +260,11 @@ struct Iem {
       if (last < 0) continue;
       first = (first > radius ? first - radius : 0) / LANES;
       last = (last + radius < p.width ? last + radius : p.width - 1) / LANES;
-      const int top = y < p.fy.radius ? 0 : y - p.fy.radius;
-      const int bottom = y + p.fy.radius < p.height ? y + p.fy.radius : p.height - 1;
-      const double* down = p.fy.wide.row(y) + p.fy.radius - y;
-
-      b.each((last + 1) * planes(), [&](int i) {
-        const int pack = i / planes(), c = i % planes();
+      b.each(last + 1, [&](int pack) {
         if (pack < first) return;
-        const int from = pack * LANES - radius, to = pack * LANES + LANES + radius;
-        Doubles sum{};
-        for (int w = from < 0 ? 0 : from >> 6; w < p.words() && w * 64 < to; ++w) {
-          for (u64 bits = row[w]; bits; bits &= bits - 1) {
-            const int x = w * 64 + lowest_bit(bits);
-            if (x < from || x >= to) continue;
-            const double value = c < p.channels ? double(pixel(y, x, c)) : 1;
-            const double signed_value = old[w] & bits & -bits ? -value : value;
-            sum += signed_value * load(p.fx.wide.row(x) + (pack * LANES + radius - x));
-          }
-        }
-        double* column = sums + cell(top, pack, planes()) + c * LANES;
-        for (int k = top; k <= bottom; ++k, column += cell(1, 0, planes()))
-          store(column, load(column) + down[k] * sum);
+        int c = 0;
+        for (; c + 4 <= planes(); c += 4) stamp_row<4>(row, old, y, pack, c, sums);
+        for (; c < planes(); ++c) stamp_row<1>(row, old, y, pack, c, sums);
       });
     }
     b.sync();
@@ -253,17 +277,18 @@ struct Iem {
       change += count_bits(flips[i] & ~mask[i]) - count_bits(flips[i] & mask[i]);
     });
     count += b.sum(change);
-    for (int c = 0; c < p.channels; ++c) {
+    for (int c = 0; c < channels(); ++c) {
       double sum = 0;
-      b.each_set(flips, bit_words(), [&](int i, int bit) {
-        const double value = pixel(i / p.words(), i % p.words() * 64 + bit, c);
-        sum += mask[i] >> bit & 1 ? -value : value;
+      b.each_set(flips, 1, bit_words(), [&](int, int i) {
+        const int y = i / 64 / p.words(), x = i - y * p.words() * 64;
+        const bool leaves = mask[i >> 6] >> (i & 63) & 1;
+        sum += leaves ? -pixel(y, x)[c * LANES] : pixel(y, x)[c * LANES];
       });
       sum = b.sum(sum);
       if (b.thread() == 0) s.colour[c].fore += sum;
     }
     b.sync();
-    b.each(p.channels, [&](int c) {
+    b.each(channels(), [&](int c) {
       Colour& colour = s.colour[c];
       const double back = colour.all - colour.fore;
       colour.fore_mean = float(colour.fore / count);
@@ -318,71 +343,89 @@ struct Iem {
   // w_c and t wherever the gradient needs them; E and the gradient's coefficients.
   FN void measure() {
     const double rest = area() - count;
-    const float fore_share = float(1 / (count * p.channels));
-    const float back_share = float(1 / (rest * p.channels));
+    const float fore_share = float(1 / (count * channels()));
+    const float back_share = float(1 / (rest * channels()));
     const float fore_eps = float(MEAN_WEIGHT * count), back_eps = float(MEAN_WEIGHT * rest);
     Partial* partial = s.partial + b.thread();
-    for (int c = 0; c < p.channels; ++c) partial[c * b.threads()] = Partial{};
-    Doubles fore_sum{}, back_sum{}, t_sum{};
-
-    each_pack(s.near, 0, p.height, [&](int y, int pack) {
-      const Ints fore = lanes_set(pack_bits(s.mask + i64(y) * p.words(), pack));
-      const Ints inside = lanes_set(u32(columns(p.width - pack * LANES, 0)));
-      const double* known = s.known + cell(y, pack, planes());
-      const double* total = s.total + cell(y, pack, planes());
-      const float* x = s.x + cell(y, pack, p.channels);
-      float* weight = s.weight + cell(y, pack, planes());
-      const Doubles mass = load(known + p.channels * LANES);
-      const Floats inverse =
-          1.0f / (fore ? narrow(load(total + p.channels * LANES) - mass) + back_eps
-                    : narrow(mass) + fore_eps);
-      const Floats zero{};
-      const Floats share = inside ? inverse * (fore ? zero + fore_share : zero - back_share) : zero;
-      Floats miss{}, t{};
-      for (int c = 0; c < p.channels; ++c) {
-        const Doubles sum = load(known + c * LANES);
-        const Floats other = fore ? narrow(load(total + c * LANES) - sum) + s.colour[c].back_eps
-                                  : narrow(sum) + s.colour[c].fore_eps;
-        const Floats psi = other * inverse, residual = load(x + c * LANES) - psi;
-        const Floats w = residual > 0 ? share : residual < 0 ? -share : zero;
-        miss += magnitude(residual);
-        t += w * psi;
-        store(weight + c * LANES, w);
-        partial[c * b.threads()].weight += widen(w);
-      }
-      store(weight + p.channels * LANES, t);
-      t_sum += widen(t);
-      fore_sum += widen(fore & inside ? miss : zero);
-      back_sum += widen(~fore & inside ? miss : zero);
-    });
-
-    // A far pack is whole and of one layer.
-    each_pack(s.far, 0, p.height, [&](int y, int pack) {
-      const bool fore = pack_bits(s.mask + i64(y) * p.words(), pack) & 1;
-      const float* x = s.x + cell(y, pack, p.channels);
-      Floats miss{};
-      for (int c = 0; c < p.channels; ++c) {
-        const float psi = fore ? s.colour[c].back_mean : s.colour[c].fore_mean;
-        const Floats residual = load(x + c * LANES) - psi;
-        miss += magnitude(residual);
+    for (int c = 0; c < channels(); ++c) partial[c * b.threads()] = Partial{};
+    double fore_sum = 0, back_sum = 0, t_sum = 0;
+    each_group([&](int y0, int rows) {
+      Floats fore_miss{}, back_miss{}, t_part{};
+      each_pack(s.near, y0, rows, [&](int y, int pack) {
+        const u32 bits = pack_bits(s.mask + i64(y) * p.words(), pack);
+        const Ints fore = lanes_set(bits);
+        const Ints inside = lanes_set(u32(columns(p.width - pack * LANES, 0)));
+        const int* known = s.known + cell(y, pack, planes());
+        const int* total = s.total + cell(y, pack, planes());
+        // The other layer's sums: what is known in the background, the rest in the foreground.
+        auto other = [&](int c) {
+          const Ints sum = load(known + c * LANES);
+          return bits ? fore ? load(total + c * LANES) - sum : sum : sum;
+        };
+        const Floats zero{};
+        const Ints mass = other(channels());
+        const Ints reached = mass > p.least;
+        const Floats inverse = 1.0f / (as_floats(mass, reached) + (fore ? zero + back_eps : zero + fore_eps));
+        const Floats share =
+            inside ? inverse * (fore ? zero + fore_share : zero - back_share) : zero;
+        const float* x = s.x + cell(y, pack, channels());
+        float* weight = s.weight + cell(y, pack, planes());
+        Floats miss{}, t{};
+        for (int c = 0; c < channels(); ++c) {
+          const Colour& colour = s.colour[c];
+          const Floats eps = fore ? zero + colour.back_eps : zero + colour.fore_eps;
+          const Floats psi = (as_floats(other(c), reached) + eps) * inverse;
+          const Floats residual = load(x + c * LANES) - psi;
+          const Floats w = residual > 0 ? share : residual < 0 ? -share : zero;
+          miss += magnitude(residual);
+          t += w * psi;
+          store(weight + c * LANES, w);
+          partial[c * b.threads()].group_weight += w;
+        }
+        store(weight + channels() * LANES, t);
+        t_part += t;
+        fore_miss += fore & inside ? miss : zero;
+        back_miss += ~fore & inside ? miss : zero;
+      });
+      // A far pack is whole and of one layer.
+      b.each_run(s.far + i64(y0) * p.pack_words(), rows, p.pack_words(), [&](int y, int first, int last) {
+        y += y0;
+        const bool fore = pack_bits(s.mask + i64(y) * p.words(), first) & 1;
+        const float* x = s.x + cell(y, first, channels());
+        const float* end = s.x + cell(y, last + 1, channels());
+        for (int c = 0; c < channels(); ++c) {
+          const float psi = fore ? s.colour[c].back_mean : s.colour[c].fore_mean;
+          Floats miss{};
+          Ints signs{};
+          for (const float* at = x + c * LANES; at < end; at += channels() * LANES) {
+            const Floats residual = load(at) - psi;
+            miss += magnitude(residual);
+            signs += sign(residual);
+          }
+          Partial& sums = partial[c * b.threads()];
+          (fore ? fore_miss : back_miss) += miss;
+          (fore ? sums.fore_sign : sums.back_sign) += lane_sum(signs);
+        }
+      });
+      fore_sum += lane_sum(fore_miss), back_sum += lane_sum(back_miss), t_sum += lane_sum(t_part);
+      for (int c = 0; c < channels(); ++c) {
         Partial& sums = partial[c * b.threads()];
-        (fore ? sums.fore_sign : sums.back_sign) += sign(residual);
+        sums.weight += lane_sum(sums.group_weight), sums.group_weight = Floats{};
       }
-      (fore ? fore_sum : back_sum) += widen(miss);
     });
 
-    const double fore_error = b.sum(lane_sum(fore_sum)) * fore_share;
-    const double back_error = b.sum(lane_sum(back_sum)) * back_share;
+    const double fore_error = b.sum(fore_sum) * fore_share;
+    const double back_error = b.sum(back_sum) * back_share;
     error = fore_error + back_error;
     // Far from the boundary w = ±share/(ε·area of the other layer) and ψ its mean.
     const double fore_far = fore_share / back_eps, back_far = back_share / fore_eps;
-    double t_all = b.sum(lane_sum(t_sum)), deviation = 0;
-    for (int c = 0; c < p.channels; ++c) {
+    double t_all = b.sum(t_sum), deviation = 0;
+    for (int c = 0; c < channels(); ++c) {
       Colour& colour = s.colour[c];
       const Partial& sums = partial[c * b.threads()];
-      const double fore = fore_far * b.sum(lane_sum(sums.fore_sign));
-      const double back = -back_far * b.sum(lane_sum(sums.back_sign));
-      const double weight = b.sum(lane_sum(sums.weight)) + fore + back;
+      const double fore = fore_far * b.sum(double(sums.fore_sign));
+      const double back = -back_far * b.sum(double(sums.back_sign));
+      const double weight = b.sum(sums.weight) + fore + back;
       t_all += fore * colour.back_mean + back * colour.fore_mean;
       const double shift = double(colour.back_mean) - colour.fore_mean;
       deviation += shift * (double(colour.back_mean) + colour.fore_mean);
@@ -397,24 +440,31 @@ struct Iem {
   FN void filter_down(int y, int pack, int c, float* out) const {
     const int top = y < p.fy.radius ? 0 : y - p.fy.radius;
     const int bottom = y + p.fy.radius < p.height ? y + p.fy.radius : p.height - 1;
-    const float* down = p.fy.narrow.row(y) + p.fy.radius - y;
+    const float* down = p.fy.row(y) + p.fy.radius - y;
     const float* row = s.weight + cell(top, pack, planes()) + c * LANES;
-    Floats sum[N] = {};
-    for (int k = top; k <= bottom; ++k, row += cell(1, 0, planes()))
-      for (int n = 0; n < N; ++n) sum[n] += down[k] * load(row + n * LANES);
-    for (int n = 0; n < N; ++n)
-      store(out + (c + n) * s.gathered_stride + s.gathered_pad + pack * LANES, sum[n]);
+    Floats even[N] = {}, odd[N] = {};  // two chains hide the latency of the additions
+    int k = top;
+    for (; k < bottom; k += 2, row += 2 * p.row_cells(planes()))
+      for (int n = 0; n < N; ++n) {
+        even[n] += down[k] * load(row + n * LANES);
+        odd[n] += down[k + 1] * load(row + p.row_cells(planes()) + n * LANES);
+      }
+    for (int n = 0; n < N; ++n) {
+      if (k == bottom) even[n] += down[k] * load(row + n * LANES);
+      store(out + (c + n) * s.gathered_stride + s.gathered_pad + pack * LANES, even[n] + odd[n]);
+    }
   }
 
   // Σ_c x_c (K*w_c) − K*t at one pixel.
   FN float filter_across(int y, int x, const float* gathered) const {
-    const float* across = p.fx.narrow.row(x);
+    const float* across = p.fx.row(x);
     const float* from = gathered + s.gathered_pad + x - p.fx.radius;
+    const float* value = pixel(y, x);
     Floats sum{};
     for (int k = 0; k <= 2 * p.fx.radius; k += LANES) {
-      Floats column = -load(from + p.channels * s.gathered_stride + k);
-      for (int c = 0; c < p.channels; ++c)
-        column += pixel(y, x, c) * load(from + c * s.gathered_stride + k);
+      Floats column = -load(from + channels() * s.gathered_stride + k);
+      for (int c = 0; c < channels(); ++c)
+        column += value[c * LANES] * load(from + c * s.gathered_stride + k);
       sum += load(across + k) * column;
     }
     return lane_sum(sum);
@@ -423,32 +473,32 @@ struct Iem {
   // The gradient's terms that need no filter, for one pack.
   FN Floats local_gradient(int y, int pack) const {
     const double rest = area() - count;
-    const double* known = s.known + cell(y, pack, planes());
-    const double* total = s.total + cell(y, pack, planes());
-    const float* x = s.x + cell(y, pack, p.channels);
-    const Doubles mass = load(known + p.channels * LANES);
-    const Floats in_fore = 1.0f / (narrow(mass) + float(MEAN_WEIGHT * count));
-    const Floats in_back =
-        1.0f / (narrow(load(total + p.channels * LANES) - mass) + float(MEAN_WEIGHT * rest));
+    const int* known = s.known + cell(y, pack, planes());
+    const int* total = s.total + cell(y, pack, planes());
+    const float* x = s.x + cell(y, pack, channels());
+    const Ints fore_mass = load(known + channels() * LANES);
+    const Ints back_mass = load(total + channels() * LANES) - fore_mass;
+    const Ints fore_reached = fore_mass > p.least, back_reached = back_mass > p.least;
+    const Floats in_fore = 1.0f / (as_floats(fore_mass, fore_reached) + float(MEAN_WEIGHT * count));
+    const Floats in_back = 1.0f / (as_floats(back_mass, back_reached) + float(MEAN_WEIGHT * rest));
     Floats fore_miss{}, back_miss{}, sum{};
-    for (int c = 0; c < p.channels; ++c) {
+    for (int c = 0; c < channels(); ++c) {
       const Colour& colour = s.colour[c];
-      const Doubles fore = load(known + c * LANES);
+      const Ints fore = load(known + c * LANES);
+      const Ints back = load(total + c * LANES) - fore;
       const Floats value = load(x + c * LANES);
-      const Floats back = narrow(load(total + c * LANES) - fore);
-      fore_miss += magnitude(value - (back + colour.back_eps) * in_back);
-      back_miss += magnitude(value - (narrow(fore) + colour.fore_eps) * in_fore);
+      fore_miss += magnitude(value - (as_floats(back, back_reached) + colour.back_eps) * in_back);
+      back_miss += magnitude(value - (as_floats(fore, fore_reached) + colour.fore_eps) * in_fore);
       sum += colour.slope * value;
     }
-    return sum + float(constant) + fore_miss * float(1 / (count * p.channels)) -
-           back_miss * float(1 / (rest * p.channels));
+    return sum + float(constant) + fore_miss * float(1 / (count * channels())) -
+           back_miss * float(1 / (rest * channels()));
   }
 
   // after = mask, its candidates set by the sign of their gradient.
   FN void climb() {
     b.each(bit_words(), [&](int i) { s.after[i] = s.mask[i]; });
-    for (int y0 = 0; y0 < p.height; y0 += GROUP) {
-      const int rows = p.height - y0 < GROUP ? p.height - y0 : GROUP;
+    each_group([&](int y0, int rows) {
       auto gathered = [&](int y) { return s.gathered + i64(y - y0) * planes() * s.gathered_stride; };
       each_pack(s.reach, y0, rows, [&](int y, int pack) {
         int c = 0;
@@ -471,7 +521,7 @@ struct Iem {
                     u64(down) << (first & 63));
       });
       b.sync();
-    }
+    });
   }
 
   // flips = smoothed `after` XOR mask; `after` becomes the next mask.
@@ -495,20 +545,20 @@ struct Iem {
 
   // `mask` holds the initial mask and x the image; leaves the result in `mask`.
   FN void run(int* steps, int* status) {
-    const i64 cells = i64(p.height) * p.packs() * planes() * LANES / LANES;
-    b.each(int(cells), [&](int i) {
-      store(s.known + i64(i) * LANES, Doubles{});
-      store(s.total + i64(i) * LANES, Doubles{});
+    const i64 cells = p.height * p.row_cells(planes());
+    b.each(int(cells / LANES), [&](int i) {
+      store(s.known + i64(i) * LANES, Ints{});
+      store(s.total + i64(i) * LANES, Ints{});
     });
     b.each(GROUP * planes() * s.gathered_stride, [&](int i) { s.gathered[i] = 0; });
     b.each(bit_words(), [&](int i) { s.before[i] = 0, s.after[i] = columns(p.width, i % p.words()); });
     b.sync();
-    b.each(p.channels, [&](int c) { s.colour[c] = Colour{}; });
+    b.each(channels(), [&](int c) { s.colour[c] = Colour{}; });
     b.sync();
     stamp(s.after, s.before, s.total);
     count = 0;
     count_flips(s.after, s.before);
-    b.each(p.channels, [&](int c) { s.colour[c].all = s.colour[c].fore, s.colour[c].fore = 0; });
+    b.each(channels(), [&](int c) { s.colour[c].all = s.colour[c].fore, s.colour[c].fore = 0; });
     b.sync();
     count = 0;
     count_flips(s.mask, s.before);

@@ -286,7 +286,7 @@ void iem_as(const py::buffer& images_buffer, const py::buffer& init_buffer,
             const py::buffer& masks_buffer, const py::buffer& error_buffer,
             const py::buffer& steps_buffer, const py::buffer& status_buffer,
             const py::buffer& table_y_buffer, const py::buffer& table_x_buffer, int radius,
-            double scale, int iterations, double lamb, int smoothing, bool boundary_only,
+            int least, double scale, int iterations, double lamb, int smoothing, bool boundary_only,
             int threads) {
   const auto images = array<Pixel>("images", images_buffer, 4, READ_STRIDED);
   const auto init = array<std::uint8_t>("init", init_buffer, 4, READ_STRIDED);
@@ -308,23 +308,18 @@ void iem_as(const py::buffer& images_buffer, const py::buffer& init_buffer,
        "`error`, `steps` and `status` must have shape (B)");
   check_table("table_y", table_y, height, radius);
   check_table("table_x", table_x, width, radius);
-  const auto narrow_y = as<float>(table_y), narrow_x = as<float>(table_x);
-  const auto wide_y = as<double>(table_y), wide_x = as<double>(table_x);
-
+  const auto fy = as<float>(table_y), fx = as<float>(table_x);
   const std::int64_t words = (width + 63) / 64, runs = batch * starts;
   std::vector<unsigned long long> bits(runs * height * words);
   std::vector<double> errors(runs);
   std::vector<int> run_steps(runs), run_status(runs);
   with_kernels([&](auto kernels) {
     using K = decltype(kernels);
-    using Wide = typename K::template FilterRows<double>;
-    using Narrow = typename K::template FilterRows<float>;
-    const typename K::IemProblem problem{
-        int(channels), int(height), int(width), iterations, smoothing, boundary_only, lamb,
-        {rows<Wide>(wide_y, table_y, height, radius), rows<Narrow>(narrow_y, table_y, height, radius),
-         radius},
-        {rows<Wide>(wide_x, table_x, width, radius), rows<Narrow>(narrow_x, table_x, width, radius),
-         radius}};
+    using Rows = typename K::template FilterRows<float>;
+    const typename K::IemProblem problem{int(channels), int(height), int(width), iterations,
+                                         smoothing, boundary_only, least, lamb,
+                                         rows<Rows>(fy, table_y, height, radius),
+                                         rows<Rows>(fx, table_x, width, radius)};
     share(runs, threads, K::iem_workspace(problem), [&](std::int64_t run, char* memory) {
       const std::int64_t b = run / starts, s = run % starts;
       const long long image_stride[] = {images.stride[1], images.stride[2], images.stride[3]};
@@ -351,10 +346,10 @@ void iem_as(const py::buffer& images_buffer, const py::buffer& init_buffer,
 
 void iem(const py::buffer& images, const py::buffer& init, const py::buffer& masks,
          const py::buffer& error, const py::buffer& steps, const py::buffer& status,
-         const py::buffer& table_y, const py::buffer& table_x, int radius, double scale,
+         const py::buffer& table_y, const py::buffer& table_x, int radius, int least, double scale,
          int iterations, double lamb, int smoothing, bool boundary_only, int threads) {
   const auto run = holds<std::uint8_t>(images.request()) ? iem_as<std::uint8_t> : iem_as<float>;
-  run(images, init, masks, error, steps, status, table_y, table_x, radius, scale, iterations, lamb,
+  run(images, init, masks, error, steps, status, table_y, table_x, radius, least, scale, iterations, lamb,
       smoothing, boundary_only, threads);
 }
 
@@ -375,6 +370,6 @@ PYBIND11_MODULE(_native, m) {
         py::arg("table_x"), py::arg("radius"), py::arg("threads"));
   m.def("iem", &iem, py::arg("images"), py::arg("init"), py::arg("masks"), py::arg("error"),
         py::arg("steps"), py::arg("status"), py::arg("table_y"), py::arg("table_x"),
-        py::arg("radius"), py::arg("scale"), py::arg("iterations"), py::arg("lamb"),
+        py::arg("radius"), py::arg("least"), py::arg("scale"), py::arg("iterations"), py::arg("lamb"),
         py::arg("smoothing"), py::arg("boundary_only"), py::arg("threads"));
 }

@@ -50,3 +50,11 @@ def row_of(size: int, radius: int) -> np.ndarray:
     if size <= 2 * radius + 1:
         return i
     return np.minimum(i, np.maximum(radius, i - size + 2 * radius + 1)).astype(np.int32)
+
+
+def least_share(height: int, width: int, sigma: float, taps: int, passes: int) -> int:
+    """Half of the smallest K_ij in units of 2⁻²⁹, at least 32 of them for rounding: what csrc/iem.h
+    takes for nothing."""
+    shares = [filter_rows(size, sigma, taps, passes) for size in (height, width)]
+    smallest = np.prod([share[share > 0].min() for share in shares])
+    return max(32, int(smallest * 2**28))

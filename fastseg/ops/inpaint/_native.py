@@ -3,7 +3,7 @@
 import torch
 
 from ... import _native
-from ._gaussian import filter_table
+from ._gaussian import filter_table, least_share
 
 SMOOTHING = {"none": 0, "authors": 1, "paper": 2}  # enum Smoothing in csrc/iem.h
 
@@ -54,6 +54,7 @@ def iem(
         filter_table(height, sigma, taps, passes),
         filter_table(width, sigma, taps, passes),
         radius=taps // 2 * passes,
+        least=least_share(height, width, sigma, taps, passes),
         scale=2 / (hi - lo),
         iterations=iterations,
         lamb=lamb,

@@ -94,10 +94,19 @@ def run_iem(native: ModuleType, images: memoryview, init: memoryview, threads: i
     batch, _, height, width = images.shape  # type: ignore[misc]
     masks = buffer("B", (batch, 1, height, width))
     error, steps, status = buffer("f", (batch,)), buffer("i", (batch,)), buffer("i", (batch,))
+    tables = filter_table(height), filter_table(width)
+    smallest = math.prod(min(v for row in t.tolist() for v in row if v > 0) for t in tables)
     native.iem(
-        images, init, masks, error, steps, status, filter_table(height), filter_table(width),
-        RADIUS, 2 / 255, 30, 0.001, 1, True, threads,
-    )  # fmt: skip
+        *(images, init, masks, error, steps, status, *tables),
+        radius=RADIUS,
+        least=max(32, int(smallest * 2**28)),
+        scale=2 / 255,
+        iterations=30,
+        lamb=0.001,
+        smoothing=1,
+        boundary_only=True,
+        threads=threads,
+    )
     return masks.tolist(), error.tolist(), steps.tolist(), status.tolist()
 
 

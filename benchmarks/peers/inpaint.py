@@ -5,7 +5,7 @@
 They follow `fastseg.iem` at its defaults, but for stopping in a 2-cycle.
 """
 
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from functools import cache, partial
 from multiprocessing import get_context
 
@@ -51,20 +51,8 @@ def published(images: torch.Tensor, init: torch.Tensor, iterations: int) -> torc
     return mask.bool()
 
 
-def published_apart(images: torch.Tensor, init: torch.Tensor, iterations: int) -> torch.Tensor:
-    """`published` as fast as it goes on a CPU: image by image, each thread at one of its own."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # in this thread, and in those it starts
-    try:
-        with ThreadPoolExecutor(threads) as pool:
-            run = partial(published, iterations=iterations)
-            return torch.cat(list(pool.map(run, images.split(1), init.split(1))))
-    finally:
-        torch.set_num_threads(threads)
-
-
 def _objective(x: torch.Tensor, mask: torch.Tensor, taps: torch.Tensor) -> torch.Tensor:
-    objective = 0
+    objective = x.new_zeros(len(x))
     for layer, rest in ((mask, 1 - mask), (1 - mask, mask)):
         painted = _blur(x * rest, taps) / _blur(rest, taps)
         miss = (x - painted).abs().mean(1, keepdim=True)
@@ -87,15 +75,16 @@ def _blur(planes: torch.Tensor, taps: torch.Tensor) -> torch.Tensor:
 # --- The best loop around a library's filters --------------------------------------------------
 
 
+CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+ZERO = {"borderType": cv2.BORDER_CONSTANT}  # for filters the constant is 0
+
+
 class OpenCVFilters:
     """Planes go through `sepFilter2D` interleaved, as pixels of C+1 values: the fastest layout.
 
     Two passes of 11 taps, because zeros enter at the edge of each: one pass of their 21 combined
     taps gives other values there, and takes 0.9 times as long.
     """
-
-    CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
-    ZERO = {"borderType": cv2.BORDER_CONSTANT}  # and borderValue 0, its default for filters
 
     def __init__(self, planes: int, height: int, width: int) -> None:
         self.taps = kernel()
@@ -108,7 +97,7 @@ class OpenCVFilters:
         pixels = self.pixels
         cv2.merge(list(planes), pixels)
         for _ in range(2):
-            cv2.sepFilter2D(pixels, cv2.CV_32F, self.taps, self.taps, pixels, **self.ZERO)
+            cv2.sepFilter2D(pixels, cv2.CV_32F, self.taps, self.taps, pixels, **ZERO)
         return pixels.reshape(-1, len(planes))
 
     def split(self, pixels: np.ndarray, planes: np.ndarray) -> None:
@@ -117,11 +106,11 @@ class OpenCVFilters:
 
     def inner(self, mask: np.ndarray) -> np.ndarray:
         """Pixels whose 4-neighbours are all 1, and they themselves: (H,W) uint8."""
-        return cv2.erode(mask, self.CROSS, borderValue=0, **self.ZERO)
+        return cv2.erode(mask, CROSS, borderValue=0, **ZERO)
 
     def box_sum(self, mask: np.ndarray) -> np.ndarray:
         """Sums of 3×3 pixels: (H,W) uint8."""
-        return cv2.boxFilter(mask, -1, (3, 3), normalize=False, **self.ZERO)
+        return cv2.boxFilter(mask, -1, (3, 3), normalize=False, **ZERO)
 
 
 class SciPyFilters:
@@ -175,7 +164,8 @@ class Climb:
     """Gradient ascent on one image in float32, its gradient by hand: x (C,H,W) in [−1,1].
 
     With σ = ±1 on foreground and background, D = K*(σx) and T = K*x, the blurred layers are
-    (T±D)/2: so C+1 planes are filtered forward and C+1 back, where autograd filters 4(C+1).
+    (T±D)/2: so C+1 planes are filtered forward and C+1 back, half of what autograd filters. The
+    price is precision far from a layer, where ±D cancels T.
     """
 
     def __init__(self, filters: type, x: np.ndarray) -> None:

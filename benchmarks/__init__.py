@@ -1,0 +1,13 @@
+"""Speed of every operator against what a user could run instead; see `python -m benchmarks -h`.
+
+registry.py     what a case is, and all of them by name
+runner.py       correctness gate, interleaved timing, rates, shares of the machine's bound
+machine.py      which machine, its measured bounds, versions, commit
+report.py       table, CSV and plot
+gpu.py          CUDA timing, and the checks that only a GPU can do
+images.py       sample photographs          memory.py   peak memory of a call
+cases/          one file an operator family: sizes and peers of each case
+peers/          one file an operator family: the code a user would write without fastseg
+quality.py      scores on pictures with masks, `python -m benchmarks.quality`
+results/        one folder a machine
+"""

@@ -1,0 +1,260 @@
+"""What the GPU kernels compile to, on a machine with no GPU: `python -m benchmarks.compile`.
+
+Prints, of every kernel at every architecture, the registers a thread, the shared memory a block,
+the bytes spilled to local memory, and how many warps fit on a multiprocessor.
+
+Exit status: 0 nothing spills, 1 something does or does not compile, 2 there is no CUDA compiler.
+"""
+
+import argparse
+import ctypes
+import importlib.util
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+
+from .machine import ROOT
+
+ARCHS = (80, 90, 100)
+CSRC = ROOT / "csrc"
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What one kernel takes."""
+
+    kernel: str
+    arch: int
+    registers: int  #: a thread
+    shared: int  #: bytes a block, of static size
+    spills: int  #: bytes a thread writes to and reads from local memory
+    threads: int | None = None  #: a block, where the compiler knows
+
+    def warps(self) -> int | None:
+        """How many warps fit on a multiprocessor at a time, of 64."""
+        if self.threads is None:
+            return None
+        # Registers are given out in units of 256 a warp, warps in fours, shared memory in units of
+        # 128 bytes, 1024 of which the driver keeps in each block.
+        per_block = -(-self.threads // 32)
+        by_registers = 65536 // (-(-self.registers * 32 // 256) * 256) // 4 * 4 // per_block
+        memory = (164 if self.arch < 90 else 228) * 1024
+        by_shared = memory // (-(-(self.shared + 1024) // 128) * 128)
+        return per_block * min(32, 64 // per_block, by_registers, by_shared)
+
+
+# --- Triton ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Launch:
+    """`kernel[blocks](**arguments, **options)`, not run."""
+
+    kernel: Any
+    blocks: tuple[int, ...]
+    arguments: dict[str, Any]
+    options: dict[str, Any]
+
+
+@contextmanager
+def recorded() -> Iterator[list[Launch]]:
+    """Triton kernels launched inside are not run but listed."""
+    from triton.runtime.jit import KernelInterface
+
+    launches: list[Launch] = []
+
+    def record(kernel, blocks):
+        def launch(*values, **named):
+            arguments = dict(zip(kernel.arg_names, values, strict=False))
+            arguments |= {name: named.pop(name) for name in kernel.arg_names if name in named}
+            launches.append(Launch(kernel, blocks, arguments, named))
+
+        return launch
+
+    with mock.patch.object(KernelInterface, "__getitem__", record):
+        yield launches
+
+
+def triton_launches() -> list[Launch]:
+    """What every family's launchers launch: a line each, at shapes that select every variant."""
+    from fastseg.ops.inpaint import _triton as inpaint
+
+    with recorded() as launches:
+        for dtype, size in product((torch.float32, torch.float64), ((128, 128), (37, 45), (9, 9))):
+            planes = torch.empty((2, 3, *size), dtype=dtype, device="meta")
+            inpaint.gaussian_filter(planes, 5.0, 11, 2)
+    return launches
+
+
+def triton_sources() -> dict[str, tuple[Any, dict[str, Any]]]:
+    """Name → (source, options) of every distinct specialisation of the launches."""
+    return dict(map(_specialise, triton_launches()))
+
+
+def _specialise(launch: Launch) -> tuple[str, tuple[Any, dict[str, Any]]]:
+    """As Triton does at a launch: 1 is a constant, a multiple of 16 is known to be one."""
+    from triton.compiler import ASTSource
+
+    signature, constants, aligned = {}, {}, {}
+    for i, parameter in enumerate(launch.kernel.params):
+        value = launch.arguments[parameter.name]
+        if parameter.is_constexpr or (isinstance(value, int) and value == 1):
+            signature[parameter.name], constants[parameter.name] = "constexpr", value
+            continue
+        signature[parameter.name] = _type_name(value)
+        if isinstance(value, torch.Tensor) or (isinstance(value, int) and value % 16 == 0):
+            aligned[(i,)] = [["tt.divisibility", 16]]
+    dtype = next(kind[1:] for kind in signature.values() if kind.startswith("*"))
+    variant = [str(value) for value in constants.values()]
+    variant += ["aligned" if len(aligned) > _pointers(signature) else "any size"]
+    name = f"{launch.kernel.__name__}[{', '.join([dtype, *variant])}]"
+    source = ASTSource(launch.kernel, signature, constants, aligned)
+    return name, (source, launch.options)
+
+
+def _pointers(signature: dict[str, str]) -> int:
+    return sum(kind.startswith("*") for kind in signature.values())
+
+
+def _type_name(value: Any) -> str:
+    names = {"float64": "fp64", "float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
+    names |= {"int64": "i64", "int32": "i32", "uint8": "u8", "bool": "i1"}
+    if isinstance(value, torch.Tensor):
+        return "*" + names[str(value.dtype).removeprefix("torch.")]
+    if isinstance(value, int):
+        return "i32" if -(2**31) <= value < 2**31 else "i64"
+    return "fp32"
+
+
+def compile_triton(name: str, source: Any, options: dict[str, Any], arch: int) -> Usage:
+    """Compile for `arch` (80 is sm_80), and read the machine code."""
+    import triton
+    from triton.backends.compiler import GPUTarget
+
+    built = triton.compile(source, target=GPUTarget("cuda", arch, 32), options=options)
+    tools = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as cubin:
+        cubin.write(built.asm["cubin"])
+        cubin.flush()
+        command = [tools / "cuobjdump", "-res-usage", cubin.name]
+        printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    # A Triton kernel has no arrays of its own, so whatever is on its stack was spilled.
+    registers, stack = map(int, re.findall(r"REG:(\d+) STACK:(\d+)", printed)[0])
+    return Usage(name, arch, registers, built.metadata.shared, stack, 32 * built.metadata.num_warps)
+
+
+# --- CUDA C++ ----------------------------------------------------------------------------------
+
+
+def cuda_sources() -> list[Path]:
+    """csrc/cuda/*.cu"""
+    return sorted((CSRC / "cuda").glob("*.cu"))
+
+
+def compile_cuda(source: Path, arch: int, nvrtc: bool | None = None) -> list[Usage]:
+    """Compile for `arch` with nvcc, where it is not with NVRTC: one `Usage` a kernel.
+
+    Raises:
+        RuntimeError: `source` does not compile; the message is the compiler's.
+        FileNotFoundError: there is neither compiler.
+    """
+    nvcc = shutil.which("nvcc") or shutil.which("nvcc", path="/usr/local/cuda/bin")
+    use_nvrtc = nvcc is None if nvrtc is None else nvrtc
+    options = ["-std=c++17", f"-I{CSRC}"]
+    log = _nvrtc(source, arch, options) if use_nvrtc else _nvcc(nvcc, source, arch, options)
+    found = []
+    for part in log.split("Compiling entry function '")[1:]:
+        spills = map(int, re.findall(r"(\d+) bytes spill", part))
+        registers = re.findall(r"Used (\d+) registers", part)[0]
+        shared = re.findall(r"(\d+) bytes smem", part) or [0]
+        found.append(Usage(part.split("'")[0], arch, int(registers), int(shared[0]), sum(spills)))
+    return found
+
+
+def _nvcc(nvcc: str | None, source: Path, arch: int, options: list[str]) -> str:
+    """What ptxas says of every kernel."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [str(nvcc), "-cubin", f"-arch=sm_{arch}", "-Xptxas", "-v", *options, str(source)]
+        command += ["-o", f"{folder}/out.cubin"]
+        done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{source} does not compile for sm_{arch}:\n{done.stdout}{done.stderr}")
+    return done.stdout + done.stderr
+
+
+def _nvrtc(source: Path, arch: int, options: list[str]) -> str:
+    """As `_nvcc`, with the library of the package nvidia-cuda-nvrtc."""
+    library = ctypes.CDLL(str(_nvrtc_library()))
+    program = ctypes.c_void_p()
+    text = source.read_bytes()
+    library.nvrtcCreateProgram(ctypes.byref(program), text, source.name.encode(), 0, None, None)
+    flags = [f"-arch=sm_{arch}", "--ptxas-options=-v", f"-I{source.parent}", *options]
+    argv = (ctypes.c_char_p * len(flags))(*(flag.encode() for flag in flags))
+    failed = library.nvrtcCompileProgram(program, len(flags), argv)
+    size = ctypes.c_size_t()
+    library.nvrtcGetProgramLogSize(program, ctypes.byref(size))
+    log = ctypes.create_string_buffer(size.value)
+    library.nvrtcGetProgramLog(program, log)
+    library.nvrtcDestroyProgram(ctypes.byref(program))
+    if failed:
+        raise RuntimeError(f"{source} does not compile for sm_{arch}:\n{log.value.decode()}")
+    return log.value.decode()
+
+
+def _nvrtc_library() -> Path:
+    package = importlib.util.find_spec("nvidia")
+    for folder in package.submodule_search_locations or () if package else ():
+        for library in Path(folder).glob("*/lib/libnvrtc.so.*"):
+            return library
+    raise FileNotFoundError("no nvcc, and no NVRTC either: pip install nvidia-cuda-nvrtc")
+
+
+# --- Report ------------------------------------------------------------------------------------
+
+
+def table(usages: list[Usage]) -> str:
+    """One line a kernel and architecture."""
+    width = max([len("kernel"), *(len(usage.kernel) for usage in usages)])
+    lines = [f"{'kernel':<{width}}  arch    registers  shared  spills  warps/SM"]
+    for usage in usages:
+        lines.append(
+            f"{usage.kernel:<{width}}  sm_{usage.arch:<4} {usage.registers:>9}  {usage.shared:>6}"
+            f"  {usage.spills:>6}  {usage.warps() or '-':>8}"
+        )
+    return "\n".join(lines)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser("python -m benchmarks.compile", description=__doc__)
+    parser.add_argument("--arch", type=int, nargs="+", default=ARCHS, help="90 is sm_90")
+    archs = parser.parse_args(arguments).arch
+    try:
+        usages = [
+            compile_triton(name, source, options, arch)
+            for name, (source, options) in triton_sources().items()
+            for arch in archs
+        ]
+        usages += [u for path in cuda_sources() for arch in archs for u in compile_cuda(path, arch)]
+    except FileNotFoundError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except RuntimeError as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(table(usages))
+    return int(any(usage.spills for usage in usages))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

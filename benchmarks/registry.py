@@ -1,0 +1,91 @@
+"""What a benchmark case is, and all cases by name.
+
+A case is a function from a `Setup` to the problems that it measures:
+
+    @case("iem_iteration", "cpu", "gpu")
+    def iem_iteration(setup): yield Problem(...)
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["CASES", "Case", "GateError", "Problem", "Setup", "Variant", "Work", "case", "require"]
+
+
+class GateError(AssertionError):
+    """What is to be measured is not correct; nothing is reported."""
+
+
+def require(condition: bool, message: str) -> None:
+    """Raise `GateError` with the message unless the condition holds."""
+    if not condition:
+        raise GateError(message)
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Where and how thoroughly to measure."""
+
+    device: str = "cpu"  #: of PyTorch: "cpu" or "cuda"
+    backend: str = "native"  #: of fastseg, the one to measure
+    quick: bool = False  #: small problems, for CI
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one call did, to turn its time into rates."""
+
+    units: float  #: in the problem's unit
+    flops: float = 0  #: arithmetic that the definition asks for
+    bytes: float = 0  #: least traffic to and from memory
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to solve a problem."""
+
+    name: str
+    run: Callable[[], Any]
+    work: Callable[[Any], Work]  #: from what `run` returned
+    goal: tuple[str, float] | None = None  #: for the ratio: ("≥", 100) or ("≤", 6)
+    memory: Callable[[], float] | None = None  #: → peak bytes of a call beyond its arguments
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Inputs, and the variants that are timed on them in turn.
+
+    The time of each variant over that of the first, per unit, is its ratio.
+    """
+
+    shape: str  #: sizes, in words
+    unit: str  #: of what one time is: "image·iteration"
+    variants: list[Variant]
+    gate: Callable[[dict[str, Any]], None]  #: by name what each returned; raises `GateError`
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str
+    devices: tuple[str, ...]
+    problems: Callable[[Setup], Iterator[Problem]]
+
+    @property
+    def doc(self) -> str:
+        return (self.problems.__doc__ or "").strip()
+
+
+CASES: dict[str, Case] = {}
+
+
+def case(name: str, *devices: str) -> Callable:
+    """Register the decorated function as a case for "cpu", "gpu" or both."""
+
+    def register(problems: Callable[[Setup], Iterator[Problem]]):
+        if name in CASES:
+            raise ValueError(f"a case named {name!r} exists already")
+        CASES[name] = Case(name, devices, problems)
+        return problems
+
+    return register

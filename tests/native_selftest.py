@@ -95,7 +95,7 @@ def run_iem(native: ModuleType, images: memoryview, init: memoryview, threads: i
     masks = buffer("B", (batch, 1, height, width))
     error, steps, status = buffer("f", (batch,)), buffer("i", (batch,)), buffer("i", (batch,))
     tables = filter_table(height), filter_table(width)
-    smallest = math.prod(min(v for row in t.tolist() for v in row if v > 0) for t in tables)
+    smallest = math.prod(min(v for v in t.cast("B").cast("d") if v > 0) for t in tables)
     native.iem(
         *(images, init, masks, error, steps, status, *tables),
         radius=RADIUS,

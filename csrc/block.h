@@ -32,6 +32,7 @@ FN Floats to_floats(Ints v) { return float(v); }
 FN Ints to_ints(Floats v) { return __float2int_rn(v); }
 FN Floats magnitude(Floats v) { return fabsf(v); }
 FN Ints lanes_set(u32 bits) { return int(bits & 1); }
+FN u32 bits_of(Ints lanes) { return lanes & 1; }
 FN float lane_sum(Floats v) { return v; }
 FN int lane_sum(Ints v) { return v; }
 FN Ints sign(Floats v) { return (v > 0) - (v < 0); }
@@ -57,6 +58,12 @@ struct Block {
   template <class F>
   FN void each(int n, F f) const {
     for (int i = thread(); i < n; i += threads()) f(i);
+  }
+
+  // f(row, column) for each cell of a grid.
+  template <class F>
+  FN void each(int rows, int width, F f) const {
+    each(rows * width, [&](int i) { f(i / width, i % width); });
   }
 
   // f(row, column) for each set bit of words[rows][width].
@@ -127,6 +134,7 @@ FN T tree_sum(const T* v) {
 }
 FN float lane_sum(Floats v) { return tree_sum<LANES>(reinterpret_cast<const float*>(&v)); }
 FN int lane_sum(Ints v) { return tree_sum<LANES>(reinterpret_cast<const int*>(&v)); }
+FN u32 bits_of(Ints lanes) { return u32(lane_sum(lanes & (1 << LANE))); }
 
 FN int count_bits(u64 word) { return __builtin_popcountll(word); }
 FN int lowest_bit(u64 word) { return __builtin_ctzll(word); }
@@ -141,6 +149,12 @@ struct Block {
   template <class F>
   FN void each(int n, F f) const {
     for (int i = 0; i < n; ++i) f(i);
+  }
+
+  template <class F>
+  FN void each(int rows, int width, F f) const {
+    for (int row = 0; row < rows; ++row)
+      for (int column = 0; column < width; ++column) f(row, column);
   }
 
   // Column by column: rows share what lies around a column.

@@ -50,7 +50,19 @@ constexpr int GROUP = 16;
 constexpr int GROUP = 8;
 #endif
 
-// One thread's sums over its packs, one entry a channel.
+// A layer: 1/(pixels·C) and ε·pixels.
+struct Layer {
+  float share, eps;
+};
+
+// One thread's sums over its packs: |x−ψ| of either layer, and t.
+struct Misses {
+  double fore, back, t;
+};
+struct Part {  // of a few rows
+  Floats fore_miss, back_miss, t;
+};
+// And one entry a channel.
 struct Partial {
   Floats group_weight;     // Σ w_c near the boundary in this group of rows
   double weight;           // in the groups before
@@ -61,14 +73,15 @@ struct Partial {
 // of LANES to spare a row, lest rows a power of two apart share a cache set.
 struct Workspace {
   int *known, *total;  // (C+1 planes) K*(x_c·M), K*M; K*x_c, K*1
-  float* x;               // (C planes)
-  float* weight;          // (C+1 planes) w_c, t
-  float* gathered;        // (GROUP, C+1, gathered_stride) w_c, t filtered down the columns, planar
-  Partial* partial;       // (C, threads)
-  Colour* colour;         // (C)
+  float* x;            // (C planes)
+  float* pull;         // (1 plane) the gradient but for `slope` and `constant`
+  float* ring;         // (C+1 planes) the latest `ring_rows` rows of a sweep
+  float* gathered;     // (GROUP, C+1, gathered_stride) rows filtered down the columns, planar
+  Partial* partial;    // (C, threads)
+  Colour* colour;      // (C)
   u64 *mask, *before, *after, *flips, *candidates;  // (H, words) pixel bits
   u64 *at, *reach, *near, *far;                     // (H, pack_words) pack bits
-  int gathered_pad, gathered_stride;
+  int ring_rows, gathered_pad, gathered_stride;
 
   // Lays the workspace out from `base`, 128-byte aligned; returns its size in bytes.
   FN i64 carve(const Problem& p, char* base, int threads) {
@@ -85,7 +98,10 @@ struct Workspace {
     take(known, cells(planes));
     take(total, cells(planes));
     take(x, cells(p.channels));
-    take(weight, cells(planes));
+    take(pull, cells(1));
+    ring_rows = 1;
+    while (ring_rows < GROUP + 2 * p.fy.radius) ring_rows *= 2;
+    take(ring, ring_rows * p.row_cells(planes));
     take(gathered, i64(GROUP) * planes * gathered_stride);
     take(partial, i64(p.channels) * threads);
     take(colour, p.channels);
@@ -158,9 +174,10 @@ struct Iem {
   const Block& b;
   const Problem& p;
   Workspace s;
-  double count;     // |M|
-  double error;     // E_f + E_b
-  double constant;  // of the gradient: what is the same at every pixel
+  double count;       // |M|
+  double error;       // E_f + E_b
+  float constant;     // of the gradient: what is the same at every pixel
+  Layer fore, back;
 
   FN double area() const { return double(p.height) * p.width; }
   FN int channels() const { return C ? C : p.channels; }
@@ -177,10 +194,22 @@ struct Iem {
   FN const float* pixel(int y, int x) const {
     return s.x + cell(y, u32(x) / LANES, channels()) + u32(x) % LANES;
   }
-  // f(y0, rows) for each group of rows.
-  template <class F>
-  FN void each_group(F f) const {
-    for (int y = 0; y < p.height; y += GROUP) f(y, p.height - y < GROUP ? p.height - y : GROUP);
+  FN float* ring_row(int y) const {
+    return s.ring + (y & (s.ring_rows - 1)) * p.row_cells(planes());
+  }
+  // Down the image by groups of rows: produce(y, rows) fills rows of the ring, so far that
+  // consume(y, rows) finds there whatever K reaches from its own.
+  template <class Produce, class Consume>
+  FN void sweep(Produce produce, Consume consume) const {
+    for (int y = 0, ready = 0; y < p.height; y += GROUP) {
+      const int rows = p.height - y < GROUP ? p.height - y : GROUP;
+      const int until = y + rows + p.fy.radius < p.height ? y + rows + p.fy.radius : p.height;
+      produce(ready, until - ready);
+      ready = until;
+      b.sync();
+      consume(y, rows);
+      b.sync();
+    }
   }
   // f(y, pack) for each set bit of rows y0 … y0+rows−1.
   template <class F>
@@ -193,12 +222,12 @@ struct Iem {
   // first pixel's value, gives a flat picture a gradient of exactly zero.
   template <class Pixel>
   FN void load_image(const Pixel* in, const i64 stride[3], float scale) {
-    b.each(p.height * p.packs(), [&](int i) {
-      const int y = i / p.packs(), first = i % p.packs() * LANES;
+    b.each(p.height, p.packs(), [&](int y, int pack) {
+      const int first = pack * LANES;
       for (int c = 0; c < channels(); ++c) {
         const Pixel* plane = in + c * stride[0];
         const Pixel* from = plane + y * stride[1] + first * stride[2];
-        float* to = s.x + cell(y, i % p.packs(), channels()) + c * LANES;
+        float* to = s.x + cell(y, pack, channels()) + c * LANES;
         const int count = p.width - first < LANES ? p.width - first : LANES;
         for (int l = 0; l < count; ++l) to[l] = (float(from[l * stride[2]]) - float(*plane)) * scale;
         for (int l = count; l < LANES; ++l) to[l] = 0;
@@ -208,21 +237,51 @@ struct Iem {
 
   template <class Bool>
   FN void load_mask(const Bool* in, const i64 stride[2], u64* bits) {
-    b.each(bit_words(), [&](int i) {
-      const int y = i / p.words(), first = i % p.words() * 64;
+    b.each(p.height, p.words(), [&](int y, int w) {
+      const int first = w * 64;
       u64 word = 0;
       for (int x = first; x < first + 64 && x < p.width; ++x)
         word |= u64(in[y * stride[0] + x * stride[1]] != 0) << (x - first);
-      bits[i] = word;
+      bits[i64(y) * p.words() + w] = word;
     });
   }
 
-  // The flips of one row, filtered across into one pack of N planes, then added down the column.
+  // The packs that hold a set bit, that K reaches across from one, and across and down.
+  FN void spread(const u64* bits) {
+    const int words = p.words(), pack_words = p.pack_words(), radius = p.fx.radius;
+    auto any = [&](const u64* row, int from, int to) {
+      return any_between(row, from < 0 ? 0 : from, to < p.width ? to : p.width);
+    };
+    b.each(p.height, pack_words, [&](int y, int i) {
+      const u64* row = bits + i64(y) * words;
+      u64 at = 0, reach = 0;
+      for (int w = i * LANES; w < (i + 1) * LANES && w < words; ++w) {
+        if (!any(row, w * 64 - radius, w * 64 + 64 + radius)) continue;
+        for (int pack = w * (64 / LANES); pack < (w + 1) * (64 / LANES) && pack < p.packs(); ++pack) {
+          const int first = pack * LANES;
+          at |= u64(pack_bits(row, pack) != 0) << (pack & 63);
+          reach |= u64(any(row, first - radius, first + LANES + radius)) << (pack & 63);
+        }
+      }
+      s.at[y * pack_words + i] = at, s.reach[y * pack_words + i] = reach;
+    });
+    b.sync();
+    b.each(p.height, pack_words, [&](int y, int i) {
+      const int top = y < p.fy.radius ? 0 : y - p.fy.radius;
+      const int bottom = y + p.fy.radius < p.height ? y + p.fy.radius : p.height - 1;
+      u64 near = 0;
+      for (int k = top; k <= bottom; ++k) near |= s.reach[k * pack_words + i];
+      s.near[y * pack_words + i] = near;
+    });
+    b.sync();
+  }
+
+  // x_c·flips and flips of one row, filtered across into one pack of N planes from c.
   template <int N>
-  FN void stamp_row(const u64* flips, const u64* mask, int y, int pack, int c, int* sums) const {
+  FN void stamp_row(const u64* flips, const u64* mask, int y, int pack, int c) const {
     const int radius = p.fx.radius;
     const int from = pack * LANES - radius, to = pack * LANES + LANES + radius;
-    Floats across[N] = {};
+    Floats sum[N] = {};
     for (int w = from < 0 ? 0 : from >> 6; w < p.words() && w * 64 < to; ++w) {
       u64 bits = flips[w];
       if (from > w * 64) bits &= ~0ull << (from - w * 64);
@@ -233,41 +292,47 @@ struct Iem {
         const Floats share = sign * load(p.fx.row(x) + (pack * LANES + radius - x));
         const float* value = pixel(y, x);
         for (int n = 0; n < N; ++n)
-          across[n] += (c + n < channels() ? value[(c + n) * LANES] : 1.0f) * share;
+          sum[n] += (c + n < channels() ? value[(c + n) * LANES] : 1.0f) * share;
       }
     }
+    for (int n = 0; n < N; ++n) store(ring_row(y) + (pack * planes() + c + n) * LANES, sum[n]);
+  }
+
+  // The stamped rows filtered down into one pack of N planes, and added to the sums.
+  template <int N>
+  FN void stamp_column(int y, int pack, int c, int* sums) const {
     const int top = y < p.fy.radius ? 0 : y - p.fy.radius;
     const int bottom = y + p.fy.radius < p.height ? y + p.fy.radius : p.height - 1;
     const float* down = p.fy.row(y) + p.fy.radius - y;
-    int* column = sums + cell(top, pack, planes()) + c * LANES;
-    for (int k = top; k <= bottom; ++k, column += p.row_cells(planes()))
-      for (int n = 0; n < N; ++n)
-        store(column + n * LANES, load(column + n * LANES) + to_ints(down[k] * across[n]));
+    Floats sum[N] = {};
+    for (int k = top; k <= bottom; ++k) {
+      if (!(s.reach[i64(k) * p.pack_words() + (pack >> 6)] >> (pack & 63) & 1)) continue;
+      const float* row = ring_row(k) + (pack * planes() + c) * LANES;
+      for (int n = 0; n < N; ++n) sum[n] += down[k] * load(row + n * LANES);
+    }
+    int* to = sums + cell(y, pack, planes()) + c * LANES;
+    for (int n = 0; n < N; ++n) store(to + n * LANES, load(to + n * LANES) + to_ints(sum[n]));
   }
 
-  // sums += K*(x·flips), K*flips, where a pixel that leaves `mask` counts −1. One thread owns a
-  // column of packs, so rows follow one another without a barrier.
-  FN void stamp(const u64* flips, const u64* mask, int* sums) const {
-    const int radius = p.fx.radius;
-    for (int y = 0; y < p.height; ++y) {
-      const u64 *row = flips + i64(y) * p.words(), *old = mask + i64(y) * p.words();
-      int first = p.width, last = -1;
-      for (int w = 0; w < p.words(); ++w) {
-        if (!row[w]) continue;
-        if (last < 0) first = w * 64 + lowest_bit(row[w]);
-        last = w * 64 + highest_bit(row[w]);
-      }
-      if (last < 0) continue;
-      first = (first > radius ? first - radius : 0) / LANES;
-      last = (last + radius < p.width ? last + radius : p.width - 1) / LANES;
-      b.each(last + 1, [&](int pack) {
-        if (pack < first) return;
-        int c = 0;
-        for (; c + 4 <= planes(); c += 4) stamp_row<4>(row, old, y, pack, c, sums);
-        for (; c < planes(); ++c) stamp_row<1>(row, old, y, pack, c, sums);
-      });
-    }
-    b.sync();
+  // sums += K*(x·flips), K*flips, where a pixel that leaves `mask` counts −1.
+  FN void stamp(const u64* flips, const u64* mask, int* sums) {
+    spread(flips);
+    sweep(
+        [&](int y0, int rows) {
+          each_pack(s.reach, y0, rows, [&](int y, int pack) {
+            const u64 *row = flips + i64(y) * p.words(), *old = mask + i64(y) * p.words();
+            int c = 0;
+            for (; c + 4 <= planes(); c += 4) stamp_row<4>(row, old, y, pack, c);
+            for (; c < planes(); ++c) stamp_row<1>(row, old, y, pack, c);
+          });
+        },
+        [&](int y0, int rows) {
+          each_pack(s.near, y0, rows, [&](int y, int pack) {
+            int c = 0;
+            for (; c + 4 <= planes(); c += 4) stamp_column<4>(y, pack, c, sums);
+            for (; c < planes(); ++c) stamp_column<1>(y, pack, c, sums);
+          });
+        });
   }
 
   // |M| and Σ x·M after the flips; then what follows from them.
@@ -287,6 +352,8 @@ struct Iem {
       sum = b.sum(sum);
       if (b.thread() == 0) s.colour[c].fore += sum;
     }
+    fore = {float(1 / (count * channels())), float(MEAN_WEIGHT * count)};
+    back = {float(1 / ((area() - count) * channels())), float(MEAN_WEIGHT * (area() - count))};
     b.sync();
     b.each(channels(), [&](int c) {
       Colour& colour = s.colour[c];
@@ -299,158 +366,128 @@ struct Iem {
     b.sync();
   }
 
-  // The pixels that may change, and the packs that their gradient needs.
+  // The pixels that may change.
   FN void find_boundary() {
-    const int words = p.words(), pack_words = p.pack_words(), radius = p.fx.radius;
-    b.each(bit_words(), [&](int i) {
-      const int y = i / words, w = i % words;
+    const int words = p.words();
+    b.each(p.height, words, [&](int y, int w) {
+      const u64* here = s.mask + i64(y) * words + w;
       const u64 inside = columns(p.width, w);
-      const Neighbours row = look(s.mask, p.height, words, y, w);
       u64 same = 0;
       if (p.boundary_only && y > 0 && y + 1 < p.height) {
-        same = ~(row.here ^ row.left) & ~(row.here ^ row.right) &
-               ~(row.here ^ s.mask[i - words]) & ~(row.here ^ s.mask[i + words]);
+        const Neighbours row = look(s.mask, p.height, words, y, w);
+        same = ~((*here ^ row.left) | (*here ^ row.right) | (*here ^ here[-words]) |
+                 (*here ^ here[words]));
         if (w == 0) same &= ~1ull;
         if (w == words - 1) same &= inside >> 1;
       }
-      s.candidates[i] = inside & ~same;
+      s.candidates[i64(y) * words + w] = inside & ~same;
     });
     b.sync();
-    b.each(p.height * pack_words, [&](int i) {
-      const u64* row = s.candidates + i64(i / pack_words) * words;
-      const int first = i % pack_words * 64;
-      u64 at = 0, reach = 0;
-      for (int pack = first; pack < first + 64 && pack < p.packs(); ++pack) {
-        const int from = pack * LANES - radius, to = pack * LANES + LANES + radius;
-        at |= u64(pack_bits(row, pack) != 0) << (pack - first);
-        reach |= u64(any_between(row, from < 0 ? 0 : from, to < p.width ? to : p.width))
-                 << (pack - first);
-      }
-      s.at[i] = at, s.reach[i] = reach;
-    });
-    b.sync();
-    b.each(p.height * pack_words, [&](int i) {
-      const int y = i / pack_words, radius = p.fy.radius;
-      u64 near = 0;
-      for (int k = y < radius ? -y : -radius; k <= radius && y + k < p.height; ++k)
-        near |= s.reach[i + k * pack_words];
-      s.near[i] = near;
-      s.far[i] = ~near & columns(p.packs(), i % pack_words);
+    spread(s.candidates);
+    b.each(p.height, p.pack_words(), [&](int y, int i) {
+      const i64 at = i64(y) * p.pack_words() + i;
+      s.far[at] = ~s.near[at] & columns(p.packs(), i);
     });
     b.sync();
   }
 
-  // w_c and t wherever the gradient needs them; E and the gradient's coefficients.
-  FN void measure() {
-    const double rest = area() - count;
-    const float fore_share = float(1 / (count * channels()));
-    const float back_share = float(1 / (rest * channels()));
-    const float fore_eps = float(MEAN_WEIGHT * count), back_eps = float(MEAN_WEIGHT * rest);
-    Partial* partial = s.partial + b.thread();
-    for (int c = 0; c < channels(); ++c) partial[c * b.threads()] = Partial{};
-    double fore_sum = 0, back_sum = 0, t_sum = 0;
-    each_group([&](int y0, int rows) {
-      Floats fore_miss{}, back_miss{}, t_part{};
-      each_pack(s.near, y0, rows, [&](int y, int pack) {
-        const u32 bits = pack_bits(s.mask + i64(y) * p.words(), pack);
-        const Ints fore = lanes_set(bits);
-        const Ints inside = lanes_set(u32(columns(p.width - pack * LANES, 0)));
-        const int* known = s.known + cell(y, pack, planes());
-        const int* total = s.total + cell(y, pack, planes());
-        // The other layer's sums: what is known in the background, the rest in the foreground.
-        auto other = [&](int c) {
-          const Ints sum = load(known + c * LANES);
-          return bits ? fore ? load(total + c * LANES) - sum : sum : sum;
-        };
-        const Floats zero{};
-        const Ints mass = other(channels());
-        const Ints reached = mass > p.least;
-        const Floats inverse = 1.0f / (as_floats(mass, reached) + (fore ? zero + back_eps : zero + fore_eps));
-        const Floats share =
-            inside ? inverse * (fore ? zero + fore_share : zero - back_share) : zero;
-        const float* x = s.x + cell(y, pack, channels());
-        float* weight = s.weight + cell(y, pack, planes());
-        Floats miss{}, t{};
-        for (int c = 0; c < channels(); ++c) {
-          const Colour& colour = s.colour[c];
-          const Floats eps = fore ? zero + colour.back_eps : zero + colour.fore_eps;
-          const Floats psi = (as_floats(other(c), reached) + eps) * inverse;
-          const Floats residual = load(x + c * LANES) - psi;
-          const Floats w = residual > 0 ? share : residual < 0 ? -share : zero;
-          miss += magnitude(residual);
-          t += w * psi;
-          store(weight + c * LANES, w);
-          partial[c * b.threads()].group_weight += w;
-        }
-        store(weight + channels() * LANES, t);
-        t_part += t;
-        fore_miss += fore & inside ? miss : zero;
-        back_miss += ~fore & inside ? miss : zero;
-      });
-      // A far pack is whole and of one layer.
-      b.each_run(s.far + i64(y0) * p.pack_words(), rows, p.pack_words(), [&](int y, int first, int last) {
-        y += y0;
-        const bool fore = pack_bits(s.mask + i64(y) * p.words(), first) & 1;
-        const float* x = s.x + cell(y, first, channels());
-        const float* end = s.x + cell(y, last + 1, channels());
-        for (int c = 0; c < channels(); ++c) {
-          const float psi = fore ? s.colour[c].back_mean : s.colour[c].fore_mean;
-          Floats miss{};
-          Ints signs{};
-          for (const float* at = x + c * LANES; at < end; at += channels() * LANES) {
-            const Floats residual = load(at) - psi;
-            miss += magnitude(residual);
-            signs += sign(residual);
-          }
-          Partial& sums = partial[c * b.threads()];
-          (fore ? fore_miss : back_miss) += miss;
-          (fore ? sums.fore_sign : sums.back_sign) += lane_sum(signs);
-        }
-      });
-      fore_sum += lane_sum(fore_miss), back_sum += lane_sum(back_miss), t_sum += lane_sum(t_part);
-      for (int c = 0; c < channels(); ++c) {
-        Partial& sums = partial[c * b.threads()];
-        sums.weight += lane_sum(sums.group_weight), sums.group_weight = Floats{};
-      }
-    });
-
-    const double fore_error = b.sum(fore_sum) * fore_share;
-    const double back_error = b.sum(back_sum) * back_share;
-    error = fore_error + back_error;
-    // Far from the boundary w = ±share/(ε·area of the other layer) and ψ its mean.
-    const double fore_far = fore_share / back_eps, back_far = back_share / fore_eps;
-    double t_all = b.sum(t_sum), deviation = 0;
+  // w_c and t of one pack into the ring, and their part in the sums.
+  FN void measure_near(int y, int pack, Part& part, Partial* partial) const {
+    const u32 bits = pack_bits(s.mask + i64(y) * p.words(), pack);
+    const Ints in_fore = lanes_set(bits);
+    const Ints inside = lanes_set(u32(columns(p.width - pack * LANES, 0)));
+    const int* known = s.known + cell(y, pack, planes());
+    const int* total = s.total + cell(y, pack, planes());
+    // The other layer's sums: what is known in the background, the rest in the foreground.
+    auto other = [&](int c) {
+      const Ints sum = load(known + c * LANES);
+      return bits ? in_fore ? load(total + c * LANES) - sum : sum : sum;
+    };
+    const Floats zero{};
+    auto by_layer = [&](float of_fore, float of_back) {
+      return in_fore ? zero + of_fore : zero + of_back;
+    };
+    const Ints mass = other(channels());
+    const Ints reached = mass > p.least;
+    const Floats inverse = 1.0f / (as_floats(mass, reached) + by_layer(back.eps, fore.eps));
+    const Floats share = inside ? inverse * by_layer(fore.share, -back.share) : zero;
+    const float* x = s.x + cell(y, pack, channels());
+    float* to = ring_row(y) + pack * planes() * LANES;
+    Floats miss{}, t{};
     for (int c = 0; c < channels(); ++c) {
-      Colour& colour = s.colour[c];
-      const Partial& sums = partial[c * b.threads()];
-      const double fore = fore_far * b.sum(double(sums.fore_sign));
-      const double back = -back_far * b.sum(double(sums.back_sign));
-      const double weight = b.sum(sums.weight) + fore + back;
-      t_all += fore * colour.back_mean + back * colour.fore_mean;
-      const double shift = double(colour.back_mean) - colour.fore_mean;
-      deviation += shift * (double(colour.back_mean) + colour.fore_mean);
-      if (b.thread() == 0) colour.slope = float(MEAN_WEIGHT * weight - 2 * p.lamb * shift);
+      const Colour& colour = s.colour[c];
+      const Floats eps = by_layer(colour.back_eps, colour.fore_eps);
+      const Floats psi = (as_floats(other(c), reached) + eps) * inverse;
+      const Floats residual = load(x + c * LANES) - psi;
+      const Floats w = residual > 0 ? share : residual < 0 ? -share : zero;
+      miss += magnitude(residual);
+      t += w * psi;
+      store(to + c * LANES, w);
+      partial[c * b.threads()].group_weight += w;
     }
-    constant = -MEAN_WEIGHT * t_all - fore_error / count + back_error / rest + p.lamb * deviation;
-    b.sync();
+    store(to + channels() * LANES, t);
+    part.t += t;
+    part.fore_miss += in_fore & inside ? miss : zero;
+    part.back_miss += ~in_fore & inside ? miss : zero;
   }
 
-  // One row of w_c and t, N planes from c, filtered down the columns.
+  // Far packs are whole and, from first to last, of one layer: ψ is the other's mean.
+  FN void measure_far(int y, int first, int last, Part& part, Partial* partial) const {
+    const bool in_fore = pack_bits(s.mask + i64(y) * p.words(), first) & 1;
+    const float* x = s.x + cell(y, first, channels());
+    const float* end = s.x + cell(y, last + 1, channels());
+    for (int c = 0; c < channels(); ++c) {
+      const float psi = in_fore ? s.colour[c].back_mean : s.colour[c].fore_mean;
+      Floats miss{};
+      Ints signs{};
+      for (const float* at = x + c * LANES; at < end; at += channels() * LANES) {
+        const Floats residual = load(at) - psi;
+        miss += magnitude(residual);
+        signs += sign(residual);
+      }
+      Partial& sums = partial[c * b.threads()];
+      (in_fore ? part.fore_miss : part.back_miss) += miss;
+      (in_fore ? sums.fore_sign : sums.back_sign) += lane_sum(signs);
+    }
+  }
+
+  FN void measure(int y0, int rows, Misses& sums) const {
+    Part part{};
+    Partial* partial = s.partial + b.thread();
+    each_pack(s.near, y0, rows,
+              [&](int y, int pack) { measure_near(y, pack, part, partial); });
+    b.each_run(s.far + i64(y0) * p.pack_words(), rows, p.pack_words(),
+               [&](int row, int first, int last) {
+                 measure_far(y0 + row, first, last, part, partial);
+               });
+    sums.fore += lane_sum(part.fore_miss);
+    sums.back += lane_sum(part.back_miss);
+    sums.t += lane_sum(part.t);
+    for (int c = 0; c < channels(); ++c) {
+      Partial& of = partial[c * b.threads()];
+      of.weight += lane_sum(of.group_weight);
+      of.group_weight = Floats{};
+    }
+  }
+
+  // N planes of the ring from c, filtered down the columns at one pack of row y.
   template <int N>
   FN void filter_down(int y, int pack, int c, float* out) const {
     const int top = y < p.fy.radius ? 0 : y - p.fy.radius;
     const int bottom = y + p.fy.radius < p.height ? y + p.fy.radius : p.height - 1;
     const float* down = p.fy.row(y) + p.fy.radius - y;
-    const float* row = s.weight + cell(top, pack, planes()) + c * LANES;
+    const int slot = (pack * planes() + c) * LANES;
     Floats even[N] = {}, odd[N] = {};  // two chains hide the latency of the additions
     int k = top;
-    for (; k < bottom; k += 2, row += 2 * p.row_cells(planes()))
+    for (; k < bottom; k += 2) {
+      const float *row = ring_row(k) + slot, *next = ring_row(k + 1) + slot;
       for (int n = 0; n < N; ++n) {
         even[n] += down[k] * load(row + n * LANES);
-        odd[n] += down[k + 1] * load(row + p.row_cells(planes()) + n * LANES);
+        odd[n] += down[k + 1] * load(next + n * LANES);
       }
+    }
     for (int n = 0; n < N; ++n) {
-      if (k == bottom) even[n] += down[k] * load(row + n * LANES);
+      if (k == bottom) even[n] += down[k] * load(ring_row(k) + slot + n * LANES);
       store(out + (c + n) * s.gathered_stride + s.gathered_pad + pack * LANES, even[n] + odd[n]);
     }
   }
@@ -470,65 +507,97 @@ struct Iem {
     return lane_sum(sum);
   }
 
-  // The gradient's terms that need no filter, for one pack.
-  FN Floats local_gradient(int y, int pack) const {
-    const double rest = area() - count;
+  // (e_f/|M| − e_b/|M̄|) of one pack.
+  FN Floats miss_gradient(int y, int pack) const {
     const int* known = s.known + cell(y, pack, planes());
     const int* total = s.total + cell(y, pack, planes());
     const float* x = s.x + cell(y, pack, channels());
     const Ints fore_mass = load(known + channels() * LANES);
     const Ints back_mass = load(total + channels() * LANES) - fore_mass;
     const Ints fore_reached = fore_mass > p.least, back_reached = back_mass > p.least;
-    const Floats in_fore = 1.0f / (as_floats(fore_mass, fore_reached) + float(MEAN_WEIGHT * count));
-    const Floats in_back = 1.0f / (as_floats(back_mass, back_reached) + float(MEAN_WEIGHT * rest));
-    Floats fore_miss{}, back_miss{}, sum{};
+    const Floats from_fore = 1.0f / (as_floats(fore_mass, fore_reached) + fore.eps);
+    const Floats from_back = 1.0f / (as_floats(back_mass, back_reached) + back.eps);
+    Floats fore_miss{}, back_miss{};
     for (int c = 0; c < channels(); ++c) {
       const Colour& colour = s.colour[c];
-      const Ints fore = load(known + c * LANES);
-      const Ints back = load(total + c * LANES) - fore;
+      const Ints in_fore = load(known + c * LANES);
+      const Ints in_back = load(total + c * LANES) - in_fore;
       const Floats value = load(x + c * LANES);
-      fore_miss += magnitude(value - (as_floats(back, back_reached) + colour.back_eps) * in_back);
-      back_miss += magnitude(value - (as_floats(fore, fore_reached) + colour.fore_eps) * in_fore);
-      sum += colour.slope * value;
+      fore_miss += magnitude(value - (as_floats(in_back, back_reached) + colour.back_eps) * from_back);
+      back_miss += magnitude(value - (as_floats(in_fore, fore_reached) + colour.fore_eps) * from_fore);
     }
-    return sum + float(constant) + fore_miss * float(1 / (count * channels())) -
-           back_miss * float(1 / (rest * channels()));
+    return fore_miss * fore.share - back_miss * back.share;
+  }
+
+  // The gradient of the candidates in rows, but for `slope` and `constant`, into `pull`.
+  FN void gather(int y0, int rows) const {
+    auto gathered = [&](int y) { return s.gathered + i64(y - y0) * planes() * s.gathered_stride; };
+    each_pack(s.reach, y0, rows, [&](int y, int pack) {
+      int c = 0;
+      for (; c + 4 <= planes(); c += 4) filter_down<4>(y, pack, c, gathered(y));
+      for (; c < planes(); ++c) filter_down<1>(y, pack, c, gathered(y));
+    });
+    b.sync();
+    each_pack(s.at, y0, rows, [&](int y, int pack) {
+      float* pull = s.pull + cell(y, pack, 1);
+      store(pull, miss_gradient(y, pack));
+      for (u32 bits = pack_bits(s.candidates + i64(y) * p.words(), pack); bits; bits &= bits - 1) {
+        const int l = lowest_bit(bits);
+        pull[l] += filter_across(y, pack * LANES + l, gathered(y));
+      }
+    });
+  }
+
+  // `pull`, `slope` and `constant` of every candidate's gradient, and the error.
+  FN void differentiate() {
+    for (int c = 0; c < channels(); ++c) s.partial[c * b.threads() + b.thread()] = Partial{};
+    Misses sums{};
+    sweep([&](int y, int rows) { measure(y, rows, sums); },
+          [&](int y, int rows) { gather(y, rows); });
+
+    const double rest = area() - count;
+    const double fore_error = b.sum(sums.fore) * fore.share;
+    const double back_error = b.sum(sums.back) * back.share;
+    error = fore_error + back_error;
+    // Far from the boundary w = ±share/(ε·area of the other layer) and ψ its mean.
+    const double fore_far = fore.share / back.eps, back_far = back.share / fore.eps;
+    double t = b.sum(sums.t), deviation = 0;
+    for (int c = 0; c < channels(); ++c) {
+      Colour& colour = s.colour[c];
+      const Partial& of = s.partial[c * b.threads() + b.thread()];
+      const double in_fore = fore_far * b.sum(double(of.fore_sign));
+      const double in_back = -back_far * b.sum(double(of.back_sign));
+      const double weight = b.sum(of.weight) + in_fore + in_back;
+      t += in_fore * colour.back_mean + in_back * colour.fore_mean;
+      const double shift = double(colour.back_mean) - colour.fore_mean;
+      deviation += shift * (double(colour.back_mean) + colour.fore_mean);
+      if (b.thread() == 0) colour.slope = float(MEAN_WEIGHT * weight - 2 * p.lamb * shift);
+    }
+    constant = float(-MEAN_WEIGHT * t - fore_error / count + back_error / rest + p.lamb * deviation);
+    b.sync();
   }
 
   // after = mask, its candidates set by the sign of their gradient.
-  FN void climb() {
+  FN void climb() const {
     b.each(bit_words(), [&](int i) { s.after[i] = s.mask[i]; });
-    each_group([&](int y0, int rows) {
-      auto gathered = [&](int y) { return s.gathered + i64(y - y0) * planes() * s.gathered_stride; };
-      each_pack(s.reach, y0, rows, [&](int y, int pack) {
-        int c = 0;
-        for (; c + 4 <= planes(); c += 4) filter_down<4>(y, pack, c, gathered(y));
-        for (; c < planes(); ++c) filter_down<1>(y, pack, c, gathered(y));
-      });
-      b.sync();
-      each_pack(s.at, y0, rows, [&](int y, int pack) {
-        const Floats local = local_gradient(y, pack);
-        const u32 candidates = pack_bits(s.candidates + i64(y) * p.words(), pack);
-        u32 up = 0, down = 0;
-        for (u32 bits = candidates; bits; bits &= bits - 1) {
-          const int l = lowest_bit(bits);
-          const float gradient = lane(local, l) + filter_across(y, pack * LANES + l, gathered(y));
-          up |= u32(gradient > 0) << l;
-          down |= u32(gradient < 0) << l;
-        }
-        const int first = pack * LANES;
-        change_bits(s.after + i64(y) * p.words() + (first >> 6), u64(up) << (first & 63),
-                    u64(down) << (first & 63));
-      });
-      b.sync();
+    b.sync();
+    each_pack(s.at, 0, p.height, [&](int y, int pack) {
+      Floats gradient = load(s.pull + cell(y, pack, 1)) + constant;
+      const float* x = s.x + cell(y, pack, channels());
+      for (int c = 0; c < channels(); ++c) gradient += s.colour[c].slope * load(x + c * LANES);
+      const u32 candidates = pack_bits(s.candidates + i64(y) * p.words(), pack);
+      const u64 up = candidates & bits_of(gradient > 0), down = candidates & bits_of(gradient < 0);
+      const int first = pack * LANES;
+      change_bits(s.after + i64(y) * p.words() + (first >> 6), up << (first & 63), down << (first & 63));
     });
+    b.sync();
   }
 
   // flips = smoothed `after` XOR mask; `after` becomes the next mask.
   FN void smooth() {
     const int words = p.words();
-    b.each(bit_words(), [&](int i) {
-      const int y = i / words, w = i % words;
+    b.each(p.height, words, [&](int y, int w) {
+      const i64 i = i64(y) * words + w;
       u64 next = s.after[i];
       if (p.smoothing != SMOOTH_NONE) {
         Neighbours rows[3];
@@ -571,7 +640,7 @@ struct Iem {
 
     while (*steps < p.iterations) {
       find_boundary();
-      measure();
+      differentiate();
       climb();
       smooth();
       ++*steps;
@@ -595,6 +664,6 @@ struct Iem {
       if (*status == CYCLE) break;
     }
     find_boundary();
-    measure();
+    differentiate();
   }
 };

@@ -36,8 +36,8 @@ struct Kernels {
       *error = iem.error;
     };
     const Block block;
-    if (problem.channels == 1) return run(Iem<1>{block, problem, {}, 0, 0, 0});
-    if (problem.channels == 3) return run(Iem<3>{block, problem, {}, 0, 0, 0});
-    return run(Iem<0>{block, problem, {}, 0, 0, 0});
+    if (problem.channels == 1) return run(Iem<1>{block, problem, {}, 0, 0, 0, {}, {}});
+    if (problem.channels == 3) return run(Iem<3>{block, problem, {}, 0, 0, 0, {}, {}});
+    return run(Iem<0>{block, problem, {}, 0, 0, 0, {}, {}});
   }
 };

@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
@@ -147,7 +147,7 @@ def compile_triton(name: str, source: Any, options: dict[str, Any], arch: int) -
     with tempfile.NamedTemporaryFile(suffix=".cubin") as cubin:
         cubin.write(built.asm["cubin"])
         cubin.flush()
-        command = [tools / "cuobjdump", "-res-usage", cubin.name]
+        command = [str(tools / "cuobjdump"), "-res-usage", cubin.name]
         printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     # A Triton kernel has no arrays of its own, so whatever is on its stack was spilled.
     registers, stack = map(int, re.findall(r"REG:(\d+) STACK:(\d+)", printed)[0])
@@ -228,32 +228,45 @@ def table(usages: list[Usage]) -> str:
     width = max([len("kernel"), *(len(usage.kernel) for usage in usages)])
     lines = [f"{'kernel':<{width}}  arch    registers  shared  spills  warps/SM"]
     for usage in usages:
+        warps = usage.warps()
         lines.append(
             f"{usage.kernel:<{width}}  sm_{usage.arch:<4} {usage.registers:>9}  {usage.shared:>6}"
-            f"  {usage.spills:>6}  {usage.warps() or '-':>8}"
+            f"  {usage.spills:>6}  {'-' if warps is None else warps:>8}"
         )
     return "\n".join(lines)
 
 
+def triton_usages(archs: Sequence[int]) -> list[Usage]:
+    """Every specialisation at every architecture."""
+    sources = triton_sources()
+    return [compile_triton(name, *sources[name], arch) for name in sources for arch in archs]
+
+
+def cuda_usages(archs: Sequence[int]) -> list[Usage]:
+    """Every kernel of csrc/cuda at every architecture."""
+    found = (compile_cuda(source, arch) for source in cuda_sources() for arch in archs)
+    return [usage for usages in found for usage in usages]
+
+
+KINDS = {"triton": triton_usages, "cuda": cuda_usages}
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser("python -m benchmarks.compile", description=__doc__)
+    parser.add_argument("kind", nargs="*", help="triton, cuda; both if not given")
     parser.add_argument("--arch", type=int, nargs="+", default=ARCHS, help="90 is sm_90")
-    archs = parser.parse_args(arguments).arch
-    try:
-        usages = [
-            compile_triton(name, source, options, arch)
-            for name, (source, options) in triton_sources().items()
-            for arch in archs
-        ]
-        usages += [u for path in cuda_sources() for arch in archs for u in compile_cuda(path, arch)]
-    except FileNotFoundError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except RuntimeError as error:
-        print(error, file=sys.stderr)
-        return 1
+    options = parser.parse_args(arguments)
+    if unknown := set(options.kind) - set(KINDS):
+        parser.error(f"kind must be triton or cuda, got {', '.join(sorted(unknown))}")
+    status, usages = 0, []
+    for kind in options.kind or KINDS:
+        try:
+            usages += KINDS[kind](options.arch)
+        except (FileNotFoundError, RuntimeError) as error:
+            print(f"{kind}: {error}", file=sys.stderr)
+            status = max(status, 2 if isinstance(error, FileNotFoundError) else 1)
     print(table(usages))
-    return int(any(usage.spills for usage in usages))
+    return status or int(any(usage.spills for usage in usages))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ A pixel within `BLOCK_H` beyond the filter's reach is multiplied by 0, not left 
 finite spreads that much farther than in the reference.
 """
 
-from functools import lru_cache
+from functools import cache
 
 import torch
 import triton
@@ -39,7 +39,7 @@ def filter_transpose_kernel(
     o_w = block % blocks_w * BLOCK_W + tl.arange(0, BLOCK_W)
     m_h, m_w = o_h < H, o_w < W
     # Away from the image's edges all rows of S are alike, see `row_of`.
-    o_row = tl.where(H <= taps, o_h, tl.minimum(o_h, tl.maximum(radius, o_h - H + taps))) * taps
+    o_row = tl.where(taps >= H, o_h, tl.minimum(o_h, tl.maximum(radius, o_h - H + taps))) * taps
 
     b_out = tl.zeros((BLOCK_H, BLOCK_W), p_x.dtype.element_ty)
     for k in range(tl.maximum(h - radius, 0), tl.minimum(h + BLOCK_H + radius, H), BLOCK_K):
@@ -89,7 +89,7 @@ def _filter_transpose(x: torch.Tensor, sigma: float, taps: int, passes: int) -> 
 
 
 # Without a limit, since a captured CUDA graph keeps the address: an evicted table would be freed.
-@lru_cache(maxsize=None)
+@cache
 def _rows(
     size: int, sigma: float, taps: int, passes: int, dtype: torch.dtype, device: torch.device
 ) -> torch.Tensor:

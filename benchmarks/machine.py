@@ -15,7 +15,10 @@ from typing import Any
 import torch
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("torch", "numpy", "scipy", "opencv-python-headless", "triton", "cupy-cuda13x")
+PACKAGES = (
+    *("torch", "triton", "cupy-cuda12x", "cupy-cuda13x", "numpy", "scipy"),
+    *("opencv-python", "opencv-python-headless"),
+)
 
 
 @lru_cache(maxsize=1)

@@ -85,6 +85,23 @@ def test_a_red_gate_exits_with_1_and_writes_nothing(doubling_case, tmp_path, cap
     assert "median" not in shown.out
 
 
+def test_iem_masks_must_be_the_reference_s_ours_more_so_than_the_peers():
+    from benchmarks.cases.inpaint import check_masks
+    from fastseg import IEMResult
+
+    truth = torch.zeros(1, 1, 100, 100, dtype=torch.bool)
+    for wrong, peer_passes, we_pass in ((5, True, True), (50, True, False), (500, False, False)):
+        masks = truth.clone()
+        masks.view(-1)[:wrong] = True
+        ours = IEMResult(masks, None, None, None)
+        for name, result, passes in (("peer", masks, peer_passes), ("ours", ours, we_pass)):
+            if passes:
+                check_masks({name: result}, truth)
+            else:
+                with pytest.raises(GateError, match=f"{name}: {1 - wrong / 1e4:.4%}"):
+                    check_masks({name: result}, truth)
+
+
 def test_variants_take_turns_until_their_time_is_up(monkeypatch):
     now = itertools.count()
     order = []

@@ -130,7 +130,7 @@ def iem_iteration(setup: Setup) -> Iterator[Problem]:
 @case("iem_end_to_end", "cpu", "gpu")
 def iem_end_to_end(setup: Setup) -> Iterator[Problem]:
     """A whole run, which all but the published program may end at a fixed point."""
-    count, iterations = (2, 80) if setup.quick else (16, 150)
+    count, iterations = (2, 40) if setup.quick else (8, 150)
     images = photographs(count, 128).to(setup.device)
 
     def gate(results: dict[str, Any]) -> None:
@@ -202,7 +202,7 @@ def iem_batch(setup: Setup) -> Iterator[Problem]:
 
 
 def prepare_batch(count: int, iterations: int, backend: str) -> Callable[[], IEMResult]:
-    """For `peak_of`: the images are there, the kernel and its threads are loaded."""
+    """For `peak_of`: the images are there, the kernel is loaded, its state yet to be allocated."""
     images = photographs(count, 128)
-    segment(photographs(16, 128), 2, backend)
+    segment(photographs(16, 16), 2, backend)
     return partial(segment, images, iterations, backend)

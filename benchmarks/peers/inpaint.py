@@ -35,9 +35,7 @@ def published(images: torch.Tensor, init: torch.Tensor, iterations: int) -> torc
     """
     x = images.float() / 127.5 - 1
     mask = init.float()
-    cross = x.new_tensor([[0, 1, 0], [1, 0, 1], [0, 1, 0]]).view(1, 1, 3, 3)
-    box = x.new_ones(1, 1, 3, 3)
-    taps = torch.from_numpy(kernel()).to(x.device).view(1, 1, TAPS, 1)
+    taps, cross, box = _weights(x.device)
     for _ in range(iterations):
         mask.requires_grad_()
         (grad,) = torch.autograd.grad(_objective(x, mask, taps).sum(), mask)
@@ -49,6 +47,14 @@ def published(images: torch.Tensor, init: torch.Tensor, iterations: int) -> torc
             mask = torch.where(update, (grad > 0).float(), mask)
             mask = (F.conv2d(mask, box, padding=1) >= 4).float()
     return mask.bool()
+
+
+@cache
+def _weights(device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The Gaussian, the 4-neighbours and the 3×3 pixels, uploaded once: a CUDA graph may not."""
+    cross = torch.tensor([[0.0, 1, 0], [1, 0, 1], [0, 1, 0]], device=device).view(1, 1, 3, 3)
+    taps = torch.from_numpy(kernel()).to(device).view(1, 1, TAPS, 1)
+    return taps, cross, torch.ones(1, 1, 3, 3, device=device)
 
 
 def _objective(x: torch.Tensor, mask: torch.Tensor, taps: torch.Tensor) -> torch.Tensor:

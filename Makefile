@@ -5,7 +5,6 @@ IMAGES ?=
 
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml setup.py constraints.txt $(wildcard csrc/*.h csrc/*.cpp)
-SANITIZED := build/sanitize
 
 .PHONY: help venv test lint bench demo sanitize wheel clean
 
@@ -45,18 +44,18 @@ demo: venv
 	$(BIN)/fastseg demo -o demo $(IMAGES)
 	@echo "Open $(CURDIR)/demo/index.html"
 
-# Python is not instrumented, so the sanitizer's runtime has to be there before it. What Python and
-# torch still hold at exit is not the extension's, so leaks are not looked for. The second command
-# fails unless the instrumented build is the one that the tests import.
-sanitize: export PYTHONPATH := $(CURDIR)/$(SANITIZED)/lib
-sanitize: export PYTHONSAFEPATH := 1
-sanitize: export ASAN_OPTIONS := detect_leaks=0
+# In a copy of the tree, so that the ordinary extension stays. Python is not instrumented, so the
+# sanitizer's runtime has to be there before it, and libstdc++ with it, whose exceptions it watches.
+# What Python and torch still hold at exit is not the extension's, so leaks are not looked for.
 sanitize: venv
-	FASTSEG_SANITIZE=address,undefined $(BIN)/python setup.py -q build --force \
-	    --build-base $(SANITIZED) --build-lib $(SANITIZED)/lib
-	export LD_PRELOAD=$$($(CXX) -print-file-name=libasan.so) && \
-	    $(BIN)/python -c 'import fastseg._native as n; print(n.__file__)' | grep $(SANITIZED) && \
-	    $(BIN)/python -m pytest
+	rm -rf build/sanitize && mkdir -p build/sanitize
+	cp -r $(filter-out build demo dist,$(wildcard *)) build/sanitize
+	cd build/sanitize && rm -f fastseg/_native*.so && \
+	    FASTSEG_SANITIZE=address,undefined $(abspath $(BIN))/python setup.py -q build_ext --inplace && \
+	    grep -q __asan_init fastseg/_native*.so
+	cd build/sanitize && ASAN_OPTIONS=detect_leaks=0 \
+	    LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
+	    $(abspath $(BIN))/python -m pytest --capture=sys
 
 wheel: venv
 	$(BIN)/python -m pip wheel -q --no-deps -w dist .

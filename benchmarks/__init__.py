@@ -5,6 +5,7 @@ runner.py       correctness gate, interleaved timing, rates, shares of the machi
 machine.py      which machine, its measured bounds, versions, commit
 report.py       table, CSV and plot
 gpu.py          CUDA timing, and the checks that only a GPU can do
+compile.py      what the GPU kernels take, without a GPU, `python -m benchmarks.compile`
 images.py       sample photographs          memory.py   peak memory of a call
 cases/          one file an operator family: sizes and peers of each case
 peers/          one file an operator family: the code a user would write without fastseg

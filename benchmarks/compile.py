@@ -16,7 +16,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,9 @@ from unittest import mock
 
 import torch
 
+from . import machine
 from .machine import ROOT
+from .report import write_csv
 
 ARCHS = (80, 90, 100)
 CSRC = ROOT / "csrc"
@@ -169,7 +171,7 @@ def compile_cuda(source: Path, arch: int, nvrtc: bool | None = None) -> list[Usa
         RuntimeError: `source` does not compile; the message is the compiler's.
         FileNotFoundError: there is neither compiler.
     """
-    nvcc = shutil.which("nvcc") or shutil.which("nvcc", path="/usr/local/cuda/bin")
+    nvcc = _nvcc_path()
     use_nvrtc = nvcc is None if nvrtc is None else nvrtc
     options = ["-std=c++17", f"-I{CSRC}"]
     log = _nvrtc(source, arch, options) if use_nvrtc else _nvcc(nvcc, source, arch, options)
@@ -180,6 +182,10 @@ def compile_cuda(source: Path, arch: int, nvrtc: bool | None = None) -> list[Usa
         shared = re.findall(r"(\d+) bytes smem", part) or [0]
         found.append(Usage(part.split("'")[0], arch, int(registers), int(shared[0]), sum(spills)))
     return found
+
+
+def _nvcc_path() -> str | None:
+    return shutil.which("nvcc") or shutil.which("nvcc", path="/usr/local/cuda/bin")
 
 
 def _nvcc(nvcc: str | None, source: Path, arch: int, options: list[str]) -> str:
@@ -248,6 +254,16 @@ def cuda_usages(archs: Sequence[int]) -> list[Usage]:
     return [usage for usages in found for usage in usages]
 
 
+def save(usages: list[Usage], path: Path) -> None:
+    """The table as CSV, and what compiled it."""
+    nvcc = _nvcc_path()
+    shown = subprocess.run([nvcc, "--version"], capture_output=True, text=True) if nvcc else None
+    release = re.search(r"release [^,]+, (\S+)", shown.stdout) if shown else None
+    about = {**machine.describe("cpu"), "nvcc": release[1] if release else "none"}
+    lines = [{**asdict(usage), "warps": usage.warps(), **about} for usage in usages]
+    write_csv(lines, list(lines[0]), path)
+
+
 KINDS = {"triton": triton_usages, "cuda": cuda_usages}
 
 
@@ -255,6 +271,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser("python -m benchmarks.compile", description=__doc__)
     parser.add_argument("kind", nargs="*", help="triton, cuda; both if not given")
     parser.add_argument("--arch", type=int, nargs="+", default=ARCHS, help="90 is sm_90")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write the table as CSV as well")
     options = parser.parse_args(arguments)
     if unknown := set(options.kind) - set(KINDS):
         parser.error(f"kind must be triton or cuda, got {', '.join(sorted(unknown))}")
@@ -266,6 +283,8 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"{kind}: {error}", file=sys.stderr)
             status = max(status, 2 if isinstance(error, FileNotFoundError) else 1)
     print(table(usages))
+    if options.out and usages:
+        save(usages, options.out)
     return status or int(any(usage.spills for usage in usages))
 
 

@@ -1,5 +1,6 @@
 """Every GPU kernel compiles for every architecture and keeps its values in registers."""
 
+import csv
 import importlib.util
 import os
 import re
@@ -28,7 +29,7 @@ extern "C" __global__ void __launch_bounds__(1024, 2) greedy(float* x, int n) {
   for (int i = 0; i < 80; i++) x[i * n + 1] = a[i] * a[i * 37 % 80];
 }
 """
-HAS_NVCC = bool(shutil.which("nvcc") or shutil.which("nvcc", path="/usr/local/cuda/bin"))
+HAS_NVCC = aot._nvcc_path() is not None
 
 
 def has_nvrtc():
@@ -128,10 +129,13 @@ def test_exit_status_tells_spills(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(aot, "KINDS", {"cuda": lambda archs: [lean]})
     assert aot.main(["cuda"]) == 0
     monkeypatch.setattr(aot, "KINDS", {"cuda": lambda archs: [lean, greedy]})
-    assert aot.main([]) == 1
+    assert aot.main(["--out", str(tmp_path / "usage.csv")]) == 1
     assert capsys.readouterr().out.splitlines()[-1].split() == [
         "greedy", "sm_90", "32", "0", "1784", "-",
     ]  # fmt: skip
+    rows = list(csv.DictReader((tmp_path / "usage.csv").read_text().splitlines()))
+    assert [(row["kernel"], row["spills"]) for row in rows] == [("lean", "0"), ("greedy", "1784")]
+    assert all(row["commit"] and row["date"] for row in rows)
 
 
 def test_no_cuda_compiler(monkeypatch, capsys):

@@ -18,6 +18,17 @@ using u32 = unsigned int;
 using u64 = unsigned long long;
 using i64 = long long;
 
+// Ones in the lowest `count` bits; none if it is negative.
+FN u64 low_bits(int count) { return count >= 64 ? ~0ull : count <= 0 ? 0 : (1ull << count) - 1; }
+
+// 64 bits from bit `start` on, zero outside words[0 … n).
+FN u64 bits_from(const u64* words, int n, int start) {
+  const int i = start >> 6, shift = start & 63;
+  const u64 low = i >= 0 && i < n ? words[i] : 0;
+  const u64 high = i + 1 >= 0 && i + 1 < n ? words[i + 1] : 0;
+  return shift ? low >> shift | high << (64 - shift) : low;
+}
+
 #ifdef __CUDACC__
 
 constexpr int LANES = 1;
@@ -66,17 +77,22 @@ struct Block {
     each(rows * width, [&](int i) { f(i / width, i % width); });
   }
 
-  // f(row, column) for each set bit of words[rows][width].
+  // f(i) for each set bit i of words[0 … n).
   template <class F>
-  FN void each_set(const u64* words, int rows, int width, F f) const {
-    for (i64 i = thread(); i < i64(rows) * width * 64; i += threads())
-      if (words[i >> 6] >> (i & 63) & 1) f(int(i / 64 / width), int(i % (64 * width)));
+  FN void each_set(const u64* words, int n, F f) const {
+    each(n * 64, [&](int i) {
+      if (words[i >> 6] >> (i & 63) & 1) f(i);
+    });
   }
 
-  // f(row, first, last) for runs of set bits; here each bit is a run.
+  // Of a bitmap kept by column, words[columns][height], the runs of set bits within rows
+  // y … y+rows−1: f(column, first row, last row). On a GPU each bit is a run.
   template <class F>
-  FN void each_run(const u64* words, int rows, int width, F f) const {
-    each_set(words, rows, width, [&](int row, int column) { f(row, column, column); });
+  FN void each_run(const u64* words, int columns, int height, int y, int rows, F f) const {
+    each(rows, columns, [&](int row, int column) {
+      row += y;
+      if (words[column * height + (row >> 6)] >> (row & 63) & 1) f(column, row, row);
+    });
   }
 
   // Sum of every thread's value, in a fixed order; all threads get it.
@@ -157,30 +173,26 @@ struct Block {
       for (int column = 0; column < width; ++column) f(row, column);
   }
 
-  // Column by column: rows share what lies around a column.
   template <class F>
-  FN void each_set(const u64* words, int rows, int width, F f) const {
-    for (int w = 0; w < width; ++w) {
-      u64 any = 0;
-      for (int row = 0; row < rows; ++row) any |= words[i64(row) * width + w];
-      for (; any; any &= any - 1)
-        for (int row = 0, bit = lowest_bit(any); row < rows; ++row)
-          if (words[i64(row) * width + w] >> bit & 1) f(row, w * 64 + bit);
-    }
+  FN void each_set(const u64* words, int n, F f) const {
+    for (int i = 0; i < n; ++i)
+      for (u64 word = words[i]; word; word &= word - 1) f(i * 64 + lowest_bit(word));
   }
 
-  // f(row, first, last) for each run of set bits.
   template <class F>
-  FN void each_run(const u64* words, int rows, int width, F f) const {
-    for (int row = 0; row < rows; ++row, words += width)
-      for (int w = 0; w < width; ++w)
-        for (u64 bits = words[w]; bits;) {
+  FN void each_run(const u64* words, int columns, int height, int y, int rows, F f) const {
+    for (int column = 0; column < columns; ++column)
+      for (int from = y; from < y + rows; from += 64) {
+        const int count = y + rows - from;
+        u64 bits = bits_from(words + i64(column) * height, height, from) & low_bits(count);
+        while (bits) {
           const int first = lowest_bit(bits);
-          const u64 beyond = ~bits & (~0ull << first);
-          const int last = beyond ? lowest_bit(beyond) - 1 : 63;
-          f(row, w * 64 + first, w * 64 + last);
-          bits &= last < 63 ? ~0ull << (last + 1) : 0;
+          const u64 beyond = ~bits & ~low_bits(first);
+          const int end = beyond ? lowest_bit(beyond) : 64;
+          f(column, from + first, from + end - 1);
+          bits &= ~low_bits(end);
         }
+      }
   }
 
   FN double sum(double value) const { return value; }

@@ -32,7 +32,7 @@ struct Problem {
   FN int packs() const { return (width + LANES - 1) / LANES; }  // a row
   FN i64 row_cells(int planes) const { return (i64(packs()) * planes + 1) * LANES; }
   FN int words() const { return (width + 63) / 64; }            // of pixel bits, a row
-  FN int pack_words() const { return (packs() + 63) / 64; }     // of pack bits, a row
+  FN int column_words() const { return (height + 63) / 64; }    // of pack bits, a column of packs
 };
 
 // What changes from update to update, one entry a channel.
@@ -80,7 +80,7 @@ struct Workspace {
   Partial* partial;    // (C, threads)
   Colour* colour;      // (C)
   u64 *mask, *before, *after, *flips, *candidates;  // (H, words) pixel bits
-  u64 *at, *reach, *near, *far;                     // (H, pack_words) pack bits
+  u64 *at, *reach, *near, *far;                     // (packs, column_words) pack bits
   int ring_rows, gathered_pad, gathered_stride;
 
   // Lays the workspace out from `base`, 128-byte aligned; returns its size in bytes.
@@ -91,7 +91,7 @@ struct Workspace {
       used += (count * i64(sizeof(*pointer)) + 127) / 128 * 128;
     };
     auto cells = [&](int planes) { return i64(p.height) * p.row_cells(planes); };
-    const i64 words = i64(p.height) * p.words(), pack_words = i64(p.height) * p.pack_words();
+    const i64 words = i64(p.height) * p.words(), packs = i64(p.packs()) * p.column_words();
     const int planes = p.channels + 1;
     gathered_pad = (p.fx.radius + TABLE_PAD - 1) / TABLE_PAD * TABLE_PAD;
     gathered_stride = p.packs() * LANES + 2 * gathered_pad + TABLE_PAD;
@@ -107,16 +107,10 @@ struct Workspace {
     take(colour, p.channels);
     take(mask, words), take(before, words), take(after, words);
     take(flips, words), take(candidates, words);
-    take(at, pack_words), take(reach, pack_words), take(near, pack_words), take(far, pack_words);
+    take(at, packs), take(reach, packs), take(near, packs), take(far, packs);
     return used;
   }
 };
-
-// The columns of word w that exist.
-FN u64 columns(int width, int w) {
-  const int rest = width - w * 64;
-  return rest >= 64 ? ~0ull : (1ull << rest) - 1;
-}
 
 // A row's word w, and the same pixels' left and right neighbours; zero outside the image.
 struct Neighbours {
@@ -214,8 +208,9 @@ struct Iem {
   // f(y, pack) for each set bit of rows y0 … y0+rows−1.
   template <class F>
   FN void each_pack(const u64* bits, int y0, int rows, F f) const {
-    b.each_set(bits + i64(y0) * p.pack_words(), rows, p.pack_words(),
-               [&](int row, int pack) { f(y0 + row, pack); });
+    b.each_run(bits, p.packs(), p.column_words(), y0, rows, [&](int pack, int first, int last) {
+      for (int y = first; y <= last; ++y) f(y, pack);
+    });
   }
 
   // x = (v − v₀)·scale per channel: a constant added to a channel changes nothing, and v₀, the
@@ -247,31 +242,30 @@ struct Iem {
   }
 
   // The packs that hold a set bit, that K reaches across from one, and across and down.
-  FN void spread(const u64* bits) {
-    const int words = p.words(), pack_words = p.pack_words(), radius = p.fx.radius;
+  FN void spread(const u64* bits) const {
+    const int words = p.words(), height = p.column_words();
     auto any = [&](const u64* row, int from, int to) {
+      from -= p.fx.radius, to += p.fx.radius;
       return any_between(row, from < 0 ? 0 : from, to < p.width ? to : p.width);
     };
-    b.each(p.height, pack_words, [&](int y, int i) {
+    b.each(p.packs() * height, [&](int i) { s.at[i] = s.reach[i] = 0; });
+    b.sync();
+    b.each(p.height, words, [&](int y, int w) {
       const u64* row = bits + i64(y) * words;
-      u64 at = 0, reach = 0;
-      for (int w = i * LANES; w < (i + 1) * LANES && w < words; ++w) {
-        if (!any(row, w * 64 - radius, w * 64 + 64 + radius)) continue;
-        for (int pack = w * (64 / LANES); pack < (w + 1) * (64 / LANES) && pack < p.packs(); ++pack) {
-          const int first = pack * LANES;
-          at |= u64(pack_bits(row, pack) != 0) << (pack & 63);
-          reach |= u64(any(row, first - radius, first + LANES + radius)) << (pack & 63);
-        }
+      if (!any(row, w * 64, w * 64 + 64)) return;
+      const u64 bit = 1ull << (y & 63);
+      for (int pack = w * (64 / LANES); pack < (w + 1) * (64 / LANES) && pack < p.packs(); ++pack) {
+        const int i = pack * height + (y >> 6);
+        if (pack_bits(row, pack)) change_bits(s.at + i, bit, 0);
+        if (any(row, pack * LANES, pack * LANES + LANES)) change_bits(s.reach + i, bit, 0);
       }
-      s.at[y * pack_words + i] = at, s.reach[y * pack_words + i] = reach;
     });
     b.sync();
-    b.each(p.height, pack_words, [&](int y, int i) {
-      const int top = y < p.fy.radius ? 0 : y - p.fy.radius;
-      const int bottom = y + p.fy.radius < p.height ? y + p.fy.radius : p.height - 1;
+    b.each(p.packs(), height, [&](int pack, int i) {
       u64 near = 0;
-      for (int k = top; k <= bottom; ++k) near |= s.reach[k * pack_words + i];
-      s.near[y * pack_words + i] = near;
+      for (int k = -p.fy.radius; k <= p.fy.radius; ++k)
+        near |= bits_from(s.reach + i64(pack) * height, height, i * 64 + k);
+      s.near[pack * height + i] = near & low_bits(p.height - i * 64);
     });
     b.sync();
   }
@@ -305,10 +299,13 @@ struct Iem {
     const int bottom = y + p.fy.radius < p.height ? y + p.fy.radius : p.height - 1;
     const float* down = p.fy.row(y) + p.fy.radius - y;
     Floats sum[N] = {};
-    for (int k = top; k <= bottom; ++k) {
-      if (!(s.reach[i64(k) * p.pack_words() + (pack >> 6)] >> (pack & 63) & 1)) continue;
-      const float* row = ring_row(k) + (pack * planes() + c) * LANES;
-      for (int n = 0; n < N; ++n) sum[n] += down[k] * load(row + n * LANES);
+    for (int from = top; from <= bottom; from += 64) {
+      u64 bits = bits_from(s.reach + i64(pack) * p.column_words(), p.column_words(), from);
+      for (bits &= low_bits(bottom + 1 - from); bits; bits &= bits - 1) {
+        const int k = from + lowest_bit(bits);
+        const float* row = ring_row(k) + (pack * planes() + c) * LANES;
+        for (int n = 0; n < N; ++n) sum[n] += down[k] * load(row + n * LANES);
+      }
     }
     int* to = sums + cell(y, pack, planes()) + c * LANES;
     for (int n = 0; n < N; ++n) store(to + n * LANES, load(to + n * LANES) + to_ints(sum[n]));
@@ -344,7 +341,7 @@ struct Iem {
     count += b.sum(change);
     for (int c = 0; c < channels(); ++c) {
       double sum = 0;
-      b.each_set(flips, 1, bit_words(), [&](int, int i) {
+      b.each_set(flips, bit_words(), [&](int i) {
         const int y = i / 64 / p.words(), x = i - y * p.words() * 64;
         const bool leaves = mask[i >> 6] >> (i & 63) & 1;
         sum += leaves ? -pixel(y, x)[c * LANES] : pixel(y, x)[c * LANES];
@@ -371,7 +368,7 @@ struct Iem {
     const int words = p.words();
     b.each(p.height, words, [&](int y, int w) {
       const u64* here = s.mask + i64(y) * words + w;
-      const u64 inside = columns(p.width, w);
+      const u64 inside = low_bits(p.width - w * 64);
       u64 same = 0;
       if (p.boundary_only && y > 0 && y + 1 < p.height) {
         const Neighbours row = look(s.mask, p.height, words, y, w);
@@ -384,9 +381,9 @@ struct Iem {
     });
     b.sync();
     spread(s.candidates);
-    b.each(p.height, p.pack_words(), [&](int y, int i) {
-      const i64 at = i64(y) * p.pack_words() + i;
-      s.far[at] = ~s.near[at] & columns(p.packs(), i);
+    b.each(p.packs(), p.column_words(), [&](int pack, int i) {
+      const int at = pack * p.column_words() + i;
+      s.far[at] = ~s.near[at] & low_bits(p.height - i * 64);
     });
     b.sync();
   }
@@ -395,7 +392,7 @@ struct Iem {
   FN void measure_near(int y, int pack, Part& part, Partial* partial) const {
     const u32 bits = pack_bits(s.mask + i64(y) * p.words(), pack);
     const Ints in_fore = lanes_set(bits);
-    const Ints inside = lanes_set(u32(columns(p.width - pack * LANES, 0)));
+    const Ints inside = lanes_set(u32(low_bits(p.width - pack * LANES)));
     const int* known = s.known + cell(y, pack, planes());
     const int* total = s.total + cell(y, pack, planes());
     // The other layer's sums: what is known in the background, the rest in the foreground.
@@ -432,16 +429,14 @@ struct Iem {
   }
 
   // Far packs are whole and, from first to last, of one layer: ψ is the other's mean.
-  FN void measure_far(int y, int first, int last, Part& part, Partial* partial) const {
-    const bool in_fore = pack_bits(s.mask + i64(y) * p.words(), first) & 1;
-    const float* x = s.x + cell(y, first, channels());
-    const float* end = s.x + cell(y, last + 1, channels());
+  FN void measure_far(int pack, int first, int last, Part& part, Partial* partial) const {
+    const bool in_fore = pack_bits(s.mask + i64(first) * p.words(), pack) & 1;
     for (int c = 0; c < channels(); ++c) {
       const float psi = in_fore ? s.colour[c].back_mean : s.colour[c].fore_mean;
       Floats miss{};
       Ints signs{};
-      for (const float* at = x + c * LANES; at < end; at += channels() * LANES) {
-        const Floats residual = load(at) - psi;
+      for (int y = first; y <= last; ++y) {
+        const Floats residual = load(s.x + cell(y, pack, channels()) + c * LANES) - psi;
         miss += magnitude(residual);
         signs += sign(residual);
       }
@@ -456,10 +451,9 @@ struct Iem {
     Partial* partial = s.partial + b.thread();
     each_pack(s.near, y0, rows,
               [&](int y, int pack) { measure_near(y, pack, part, partial); });
-    b.each_run(s.far + i64(y0) * p.pack_words(), rows, p.pack_words(),
-               [&](int row, int first, int last) {
-                 measure_far(y0 + row, first, last, part, partial);
-               });
+    b.each_run(s.far, p.packs(), p.column_words(), y0, rows, [&](int pack, int first, int last) {
+      measure_far(pack, first, last, part, partial);
+    });
     sums.fore += lane_sum(part.fore_miss);
     sums.back += lane_sum(part.back_miss);
     sums.t += lane_sum(part.t);
@@ -603,7 +597,7 @@ struct Iem {
         Neighbours rows[3];
         for (int k = 0; k < 3; ++k) rows[k] = look(s.after, p.height, words, y + k - 1, w);
         next = p.smoothing == SMOOTH_AUTHORS ? smooth_authors(rows) : smooth_paper(rows);
-        next &= columns(p.width, w);
+        next &= low_bits(p.width - w * 64);
       }
       s.flips[i] = next ^ s.mask[i];
     });
@@ -620,7 +614,7 @@ struct Iem {
       store(s.total + i64(i) * LANES, Ints{});
     });
     b.each(GROUP * planes() * s.gathered_stride, [&](int i) { s.gathered[i] = 0; });
-    b.each(bit_words(), [&](int i) { s.before[i] = 0, s.after[i] = columns(p.width, i % p.words()); });
+    b.each(bit_words(), [&](int i) { s.before[i] = 0, s.after[i] = low_bits(p.width - i % p.words() * 64); });
     b.sync();
     b.each(channels(), [&](int c) { s.colour[c] = Colour{}; });
     b.sync();

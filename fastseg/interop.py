@@ -27,8 +27,11 @@ def as_tensor(name: str, value: Any) -> tuple[torch.Tensor, Callable[[torch.Tens
         except TypeError as error:
             raise TypeError(f"`{name}` has a dtype that PyTorch lacks: {value.dtype}") from error
     if hasattr(value, "__dlpack__"):
-        from_dlpack = getattr(value.__array_namespace__(), "from_dlpack", None) \
-            if hasattr(value, "__array_namespace__") else None
+        from_dlpack = (
+            getattr(value.__array_namespace__(), "from_dlpack", None)
+            if hasattr(value, "__array_namespace__")
+            else None
+        )
         return torch.from_dlpack(value), from_dlpack or (lambda tensor: tensor)
     raise TypeError(
         f"`{name}` must be a torch.Tensor, a NumPy array or a DLPack array, "

@@ -12,7 +12,7 @@ here. A backend asked for by name never falls back: it raises `BackendUnavailabl
 
 import importlib
 import importlib.util
-from functools import lru_cache
+from functools import cache
 from types import ModuleType
 
 import torch
@@ -36,7 +36,7 @@ class BackendUnavailable(RuntimeError):
     """The named backend cannot run this operator here; the message says why."""
 
 
-@lru_cache(maxsize=None)
+@cache
 def why_not(backend: str) -> str | None:
     """The reason why `backend` cannot run on this machine, or None if it can."""
     if backend == "native":
@@ -95,4 +95,3 @@ def report() -> str:
         chosen = [resolve(operator, torch.device(d)) for d in ("cpu", "cuda")]
         lines.append(f"{operator:<20}{chosen[0]:<12}{chosen[1]}")
     return "\n".join(lines)
-

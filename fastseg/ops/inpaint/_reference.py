@@ -103,12 +103,16 @@ def iem(
     # A constant added to a channel changes nothing; without it, a flat one has gradient zero.
     x = x - x[:, :, :1, :1]
     runs = [
-        _climb(x, init[:, s : s + 1], iterations, lamb, smoothing, boundary_only, sigma, taps, passes)
+        _climb(
+            x, init[:, s : s + 1], iterations, lamb, smoothing, boundary_only, sigma, taps, passes
+        )
         for s in range(init.shape[1])
     ]
     best = torch.stack([run[1] for run in runs]).argmax(0)
     rows = torch.arange(x.shape[0], device=x.device)
-    masks, error, steps, status = (torch.stack(parts)[best, rows] for parts in zip(*runs, strict=True))
+    masks, error, steps, status = (
+        torch.stack(parts)[best, rows] for parts in zip(*runs, strict=True)
+    )
     return masks, error.float(), steps, status
 
 
@@ -138,7 +142,10 @@ def _climb(x, mask, iterations, lamb, smoothing, boundary_only, sigma, taps, pas
         keep = emptied | (cycle if (iterations - step) % 2 else torch.zeros_like(cycle))
         move = (active & ~keep)[:, None, None, None]
         status = torch.where(active, ended, status)
-        before, mask = torch.where(active[:, None, None, None], mask, before), torch.where(move, after, mask)
+        before, mask = (
+            torch.where(active[:, None, None, None], mask, before),
+            torch.where(move, after, mask),
+        )
     error = torch.where(_two_layers(mask), inpainting_error(x, mask.to(x.dtype), *kernel), 0)
     return mask, error, steps, status
 

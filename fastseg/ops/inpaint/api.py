@@ -104,9 +104,7 @@ def _gaussian_filter_backward(ctx, grad: torch.Tensor):
     return torch.ops.fastseg.gaussian_filter(grad, *ctx.kernel), None, None, None, None
 
 
-register_autograd(
-    "fastseg::gaussian_filter", _gaussian_filter_backward, setup_context=_keep_kernel
-)
+register_autograd("fastseg::gaussian_filter", _gaussian_filter_backward, setup_context=_keep_kernel)
 
 
 # --- gaussian_inpaint --------------------------------------------------------------------------
@@ -206,7 +204,7 @@ def iem(
         init: sides of centred squares, in pixels of an image whose shorter side is 128; of several
             the result of highest inpainting error is kept. Or initial masks (B,1,H,W), bool.
         iterations: most updates of the mask.
-        value_range: lowest and highest pixel value; (0, 255) for uint8 and (0, 1) for float if None.
+        value_range: lowest and highest pixel value; if None, (0, 255) for uint8, (0, 1) for float.
         lamb: λ, weight of the deviation of each layer from its mean colour.
         smoothing: "authors": 1 where at least 4 of the 3×3 pixels are 1. "paper": 1 where more than
             4 of the 6 neighbours (N, S, E, W, NW, SE) are. "none".
@@ -225,7 +223,9 @@ def iem(
     check_ndim("images", pixels, "BCHW")
     check_dtype("images", pixels, (torch.uint8, *FLOATS))
     if pixels.shape[1] == 0:
-        raise ValueError(f"`images` must have at least one channel, got shape {tuple(pixels.shape)}")
+        raise ValueError(
+            f"`images` must have at least one channel, got shape {tuple(pixels.shape)}"
+        )
     lo, hi = _check_range(pixels, value_range)
     start = _initial_masks(init, pixels)
     check_int("iterations", iterations, 0)
@@ -270,8 +270,8 @@ def _initial_masks(init: Any, images: torch.Tensor) -> torch.Tensor:
 
 
 @impl("fastseg::iem", ("CPU", "CUDA"))
-def _iem(images, init, lo, hi, *options):
-    *options, backend = options
+def _iem(images, init, lo, hi, *options_and_backend):
+    *options, backend = options_and_backend
     if images.device.type == "cpu" and images.is_floating_point() and images.numel():
         low, high = images.aminmax()
         if not (low >= lo and high <= hi):

@@ -259,7 +259,8 @@ def save(usages: list[Usage], path: Path) -> None:
     nvcc = _nvcc_path()
     shown = subprocess.run([nvcc, "--version"], capture_output=True, text=True) if nvcc else None
     release = re.search(r"release [^,]+, (\S+)", shown.stdout) if shown else None
-    about = {**machine.describe("cpu"), "nvcc": release[1] if release else "none"}
+    about = {name: machine.describe("cpu")[name] for name in ("commit", "date", "packages")}
+    about["nvcc"] = release[1] if release else "none"
     lines = [{**asdict(usage), "warps": usage.warps(), **about} for usage in usages]
     write_csv(lines, list(lines[0]), path)
 

@@ -125,7 +125,7 @@ def test_what_does_not_compile_says_so(tmp_path, use_nvrtc):
 
 
 def test_exit_status_tells_spills(tmp_path, monkeypatch, capsys):
-    lean, greedy = Usage("lean", 90, 10, 256, 0), Usage("greedy", 90, 32, 0, 1784)
+    lean, greedy = Usage("lean", 90, 10, 256, 0, 64), Usage("greedy", 90, 32, 0, 1784)
     monkeypatch.setattr(aot, "KINDS", {"cuda": lambda archs: [lean]})
     assert aot.main(["cuda"]) == 0
     monkeypatch.setattr(aot, "KINDS", {"cuda": lambda archs: [lean, greedy]})
@@ -134,7 +134,8 @@ def test_exit_status_tells_spills(tmp_path, monkeypatch, capsys):
         "greedy", "sm_90", "32", "0", "1784", "-",
     ]  # fmt: skip
     rows = list(csv.DictReader((tmp_path / "usage.csv").read_text().splitlines()))
-    assert [(row["kernel"], row["spills"]) for row in rows] == [("lean", "0"), ("greedy", "1784")]
+    found = [(row["kernel"], row["spills"], row["threads"], row["warps"]) for row in rows]
+    assert found == [("lean", "0", "64", "64"), ("greedy", "1784", "", "")]
     assert all(row["commit"] and row["date"] for row in rows)
 
 

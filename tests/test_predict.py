@@ -92,7 +92,8 @@ def test_results_and_folders_mirror_the_input(pictures, tmp_path):
     for row, done in zip(rows, report.rows, strict=True):
         assert float(row["foreground_share"]) == pytest.approx(done.foreground, abs=1e-4)
         assert float(row["inpainting_error"]) == pytest.approx(done.error, abs=1e-6)
-        assert int(row["steps"]) == done.steps <= 2
+        assert int(row["steps"]) == done.steps
+        assert int(row["steps"]) <= 2
         assert row["status"] in ("fixed_point", "cycle", "exhausted")
         assert float(row["seconds"]) > 0
     assert not list((tmp_path / "out").rglob("*.part"))
@@ -462,7 +463,7 @@ def test_work_holds_one_item_a_thread_and_ends_with_ctrl_c():
             busy -= 1
         return item * item
 
-    done = {}
+    done: dict[int, int] = {}
     work(function, range(100), done.__setitem__, 4, "item", False)
     assert done == {i: i * i for i in range(100)}
     assert most <= 4
@@ -479,6 +480,14 @@ def test_work_holds_one_item_a_thread_and_ends_with_ctrl_c():
     assert stop.value.abandoned == 0
     assert len(recorded) < 10_000
     assert len(set(recorded)) == len(recorded)
+
+
+def test_an_error_of_the_recorder_is_raised():
+    def record(item, result):
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        work(lambda i: i, range(100), record, 2, "item", False)
 
 
 def test_work_does_not_wait_for_ever():

@@ -15,7 +15,7 @@ from .pictures import PictureError, pillow_settings
 from .sheet import write_sheet
 from .task import Job, Settings, Task
 from .truth import MaskFolder, mean_scores, read_mask, score
-from .workers import Stopped, cpu_count, work
+from .workers import cpu_count, work
 
 __all__ = ["Interrupted", "Report", "segment"]
 
@@ -90,20 +90,24 @@ def segment(
         elif progress:
             tqdm.write(f"{row.file}: {row.note}", file=sys.stderr)
 
-    stopped = None
+    stopped: KeyboardInterrupt | None = None
     try:
         with pillow_settings():
             work(task, todo, record, jobs, "picture", progress)
             if truth is not None:
                 report.unscored = _score(truth, task, sources, rows, jobs, progress)
-    except Stopped as interrupt:
+    except KeyboardInterrupt as interrupt:
         task.closed.set()
         stopped = interrupt
     report.rows = [rows[source.key] for source in sources if source.key in rows]
     report.seconds = time.perf_counter() - start
-    _write_tables(rows, journal, task)
+    try:
+        _write_tables(rows, journal, task)
+    except KeyboardInterrupt as interrupt:
+        stopped = interrupt
+        _write_tables(rows, journal, task)  # a second Ctrl-C does end it
     if stopped is not None:
-        raise Interrupted(report, stopped.abandoned)
+        raise Interrupted(report, getattr(stopped, "abandoned", 0)) from None
     return report
 
 

@@ -5,7 +5,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from typing import TypeVar
 
 import torch
@@ -39,20 +39,22 @@ def work(
     progress: bool,
     patience: float = 5.0,
 ) -> None:
-    """Call record(item, function(item)) for each item: `function` on `jobs` threads, `record` here.
+    """Call record(item, function(item)) for each item on `jobs` threads, one `record` at a time.
 
-    With `progress` a bar counting `unit`s is drawn, if stderr is a terminal.
+    `function` must catch its own errors; the first of `record` is raised here. PyTorch gets an
+    equal share of the CPUs on each thread. With `progress` a bar counting `unit`s is drawn, if
+    stderr is a terminal.
 
-    `function` must catch its own errors. PyTorch gets an equal share of the CPUs on each thread.
     After Ctrl-C nothing more is started, and what is under way has `patience` seconds to be
-    recorded. The threads are daemons, so a process that ends does not wait for the rest.
+    recorded; later it no longer is. The threads are daemons: an exit does not wait for them.
 
     Raises:
         Stopped: Ctrl-C.
     """
     jobs = min(jobs, len(items))
-    queue, lock, stop = iter(items), threading.Lock(), threading.Event()
-    done: SimpleQueue[tuple[Item, Result]] = SimpleQueue()
+    queue, lock = iter(items), threading.Lock()
+    stop, closed = threading.Event(), threading.Event()
+    done: SimpleQueue[BaseException | None] = SimpleQueue()
 
     def loop() -> None:
         torch.set_num_threads(max(1, cpu_count() // jobs))
@@ -61,7 +63,16 @@ def work(
                 item = next(queue, stop)
             if item is stop:
                 return
-            done.put((item, function(item)))  # type: ignore[arg-type]
+            result = function(item)  # type: ignore[arg-type]
+            with lock:
+                if closed.is_set():
+                    return
+                try:
+                    # Here and not on the main thread, where Ctrl-C could come between the two.
+                    record(item, result)  # type: ignore[arg-type]
+                    done.put(None)
+                except BaseException as error:
+                    done.put(error)
 
     intraop = torch.get_num_threads()
     threads = [threading.Thread(target=loop, daemon=True) for _ in range(jobs)]
@@ -70,15 +81,13 @@ def work(
         for thread in threads:
             thread.start()
         for _ in tqdm(items, unit=unit, disable=quiet, dynamic_ncols=True, leave=False):
-            record(*done.get())
+            if (error := done.get()) is not None:
+                raise error
     except KeyboardInterrupt:
         stop.set()
         _wait(threads, patience)
-        while True:
-            try:
-                record(*done.get_nowait())
-            except Empty:
-                break
+        with lock:
+            closed.set()
         raise Stopped(sum(thread.is_alive() for thread in threads)) from None
     finally:
         stop.set()

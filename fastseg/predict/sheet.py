@@ -32,8 +32,8 @@ article { margin: .75rem 0; padding: .75rem; background: var(--card);
   border: 1px solid var(--line); border-radius: .5rem; content-visibility: auto;
   contain-intrinsic-size: auto 18rem; }
 .panels > * { display: block; border: 1px solid var(--line); border-radius: .25rem; }
-img { display: block; width: 100%; height: auto; max-height: 22rem; object-fit: contain;
-  background: var(--line); }
+img { display: block; width: 100%; height: auto; max-height: 18rem; object-fit: contain;
+  background: var(--page); }
 h2 { margin: .6rem 0 0; font-size: 1rem; overflow-wrap: anywhere; }
 article p { margin: 0; color: var(--dim); font-variant-numeric: tabular-nums;
   overflow-wrap: anywhere; }

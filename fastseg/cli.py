@@ -243,10 +243,8 @@ def _eval_masks(arguments: argparse.Namespace) -> int:
     from .predict.journal import csv_bytes
 
     try:
-        pred, truth = (
-            MaskFolder(arguments.pred),
-            MaskFolder(arguments.truth, arguments.truth_values),
-        )
+        pred = MaskFolder(arguments.pred)
+        truth = MaskFolder(arguments.truth, arguments.truth_values)
         rows = evaluate(pred, truth, arguments.jobs, progress=True)
         if arguments.out:
             write(Path(arguments.out), csv_bytes(rows))
@@ -301,8 +299,8 @@ def _doctor(arguments: argparse.Namespace) -> int:
         print(f"The extension is built and runs {_native.isa()} code here.\n")
     else:
         print(f"The extension is MISSING: {missing}.")
-        print("Everything on the CPU runs on the reference, hundreds of times slower. To build it,")
-        print("install a C++ compiler, then run: pip install --force-reinstall --no-deps fastseg\n")
+        print("Everything on the CPU runs on the reference, some hundred times slower. To have it,")
+        print("install a C++ compiler, then fastseg again.\n")
     print(backends.report() + "\n")
     for package in ("triton", "cupy-cuda12x", "cupy-cuda13x", "numba", "scikit-image"):
         try:

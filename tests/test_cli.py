@@ -1,11 +1,15 @@
 """The command line, from arguments to exit status."""
 
 import csv
+import fcntl
 import os
+import pty
 import re
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 
 import numpy as np
@@ -342,3 +346,23 @@ def test_ctrl_c_does_not_wait_for_a_long_picture(tmp_path):
     assert time.monotonic() - begun < 60
     assert sorted(os.listdir(tmp_path / "out")) == ["fastseg.jsonl", "index.html", "results.csv"]
     assert table(tmp_path / "out" / "results.csv") == []
+
+
+def test_a_terminal_gets_a_bar_with_rate_and_time_left(folder):
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 24, 100, 0, 0))
+    arguments = ["segment", folder / "pictures", "-o", folder / "out", *QUICK]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fastseg", *map(str, arguments)], stderr=theirs, close_fds=True
+    )
+    os.close(theirs)
+    drawn = b""
+    try:
+        while part := os.read(ours, 1000):
+            drawn += part
+    except OSError:  # the other end is closed
+        pass
+    os.close(ours)
+    assert process.wait() == 0
+    assert re.search(rb"\| 0/3 \[00:00<\?, \? pictures/s\]", drawn)
+    assert b"3 pictures segmented in" in drawn.splitlines()[-1]

@@ -20,7 +20,7 @@ JOURNAL = "fastseg.jsonl"
 OUTPUTS = ("masks", "overlays", "sheet")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Source:
     """A picture to segment."""
 

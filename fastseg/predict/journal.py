@@ -15,7 +15,7 @@ __all__ = ["Journal", "Row", "csv_bytes"]
 FAILED = "failed"
 
 
-@dataclass
+@dataclass(slots=True)
 class Row:
     """One picture's line in results.csv."""
 
@@ -68,7 +68,7 @@ class Journal:
     def __init__(self, out: Path) -> None:
         self.path = out / JOURNAL
         self.rows: dict[str, Row] = {}
-        self._made_from: dict[str, dict[str, Any]] = {}
+        self._made_from: dict[str, str] = {}
         if not self.path.exists():
             return
         for line in self.path.read_text("utf-8").splitlines():
@@ -79,7 +79,7 @@ class Journal:
             except (ValueError, TypeError):
                 continue  # cut short, or of another version: that picture is done anew
 
-    def find(self, source: str, made_from: Mapping[str, Any]) -> Row | None:
+    def find(self, source: str, made_from: str) -> Row | None:
         """The row of `source` if it was made from just this."""
         return self.rows.get(source) if self._made_from.get(source) == made_from else None
 
@@ -87,9 +87,9 @@ class Journal:
         """Write the file anew, one whole line a picture, before lines are added."""
         write(self.path, "".join(map(self._line, self.rows)).encode())
 
-    def add(self, source: str, made_from: Mapping[str, Any], row: Row) -> None:
-        """Remember `row` of the picture `source`; `made_from` must be what JSON gives back."""
-        self.rows[source], self._made_from[source] = row, dict(made_from)
+    def add(self, source: str, made_from: str, row: Row) -> None:
+        """Remember `row` of the picture `source`."""
+        self.rows[source], self._made_from[source] = row, made_from
         with self.path.open("a", encoding="utf-8") as file:
             file.write(self._line(source))
 

@@ -75,7 +75,8 @@ def segment(
         Interrupted: Ctrl-C; what is done has been written.
     """
     start = time.perf_counter()
-    out, settings, jobs = Path(out), settings or Settings(), jobs or cpu_count()
+    out, jobs = Path(out), jobs or cpu_count()
+    settings = (settings or Settings()).resolved()
     sources = _sources(paths, out)
     task = Task(out, settings, overlay, sheet)
     journal = Journal(out)
@@ -93,7 +94,7 @@ def segment(
     stopped: KeyboardInterrupt | None = None
     try:
         with pillow_settings():
-            work(task, todo, record, jobs, "picture", progress)
+            work(task, todo, record, jobs, "pictures", progress)
             if truth is not None:
                 report.unscored = _score(truth, task, sources, rows, jobs, progress)
     except KeyboardInterrupt as interrupt:
@@ -131,10 +132,10 @@ def _plan(
 ) -> tuple[dict[str, Row], list[Job]]:
     """The rows, by source, that an earlier run has left, and what there is to do."""
     stems = name_outputs(sources, {key: row.stem for key, row in journal.rows.items()})
-    made_how = task.settings.resolved()
+    digest = task.settings.digest()
     rows, todo = {}, []
     for source in sources:
-        made_from = {**made_how, **_stamp(source.path)}
+        made_from = f"{digest} {_stamp(source.path)}"
         row = None if force else journal.find(source.key, made_from)
         if row is not None and all(path.exists() for path in task.outputs(row.stem)):
             rows[source.key] = row
@@ -144,13 +145,13 @@ def _plan(
     return rows, todo
 
 
-def _stamp(path: str) -> dict[str, int]:
+def _stamp(path: str) -> str:
     """What changes when a file does."""
     try:
         stat = os.stat(path)
     except OSError:
-        return {}
-    return {"bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+        return "missing"
+    return f"{stat.st_size} {stat.st_mtime_ns}"
 
 
 def _score(
@@ -183,7 +184,7 @@ def _score(
             tqdm.write(f"{row.file}: not scored: {result}", file=sys.stderr)
 
     done = [source for source in sources if rows[source.key].ok]
-    work(one, done, record, jobs, "mask", progress)
+    work(one, done, record, jobs, "masks", progress)
     return len(failures)
 
 

@@ -1,10 +1,10 @@
 """One picture: decode it, find its mask, write its files."""
 
+import hashlib
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from threading import Event
-from typing import Any
 
 import numpy as np
 import torch
@@ -45,7 +45,7 @@ class Settings:
             f"initial squares {', '.join(map(str, self.init))}",
             f"at most {self.iterations} steps",
             f"λ {self.lamb:g}",
-            f"backend {self.resolved()['backend']}",
+            f"backend {self.backend}",
         ]
         if self.smoothing != "authors":
             parts.append(f"smoothing {self.smoothing}")
@@ -55,20 +55,27 @@ class Settings:
             parts.append(f"kernel σ {self.sigma:g}, {self.taps} taps, {self.passes} passes")
         return "IEM: " + ", ".join(parts)
 
-    def resolved(self) -> dict[str, Any]:
-        """As JSON gives it back, naming the backend that "auto" stands for."""
-        chosen = backends.resolve("iem", self.device, self.backend)
-        return {**asdict(self), "init": list(self.init), "backend": chosen}
+    def resolved(self) -> "Settings":
+        """With the backend that "auto" stands for.
+
+        Raises:
+            BackendUnavailable: the named backend cannot run here.
+        """
+        return replace(self, backend=backends.resolve("iem", self.device, self.backend))
+
+    def digest(self) -> str:
+        """The same for the same settings only."""
+        return hashlib.sha256(repr(self).encode()).hexdigest()[:16]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Job:
     """A picture to segment."""
 
     path: str
     key: str  #: absolute path
     stem: str  #: the name of its results
-    made_from: dict[str, Any]  #: for the journal
+    made_from: str  #: for the journal
 
 
 @dataclass(frozen=True)

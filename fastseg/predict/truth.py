@@ -142,5 +142,5 @@ def evaluate(
     with pillow_settings():
         pred.settle()
         truth.settle()
-        work(one, stems, rows.__setitem__, jobs or cpu_count(), "mask", progress)
+        work(one, stems, rows.__setitem__, jobs or cpu_count(), "masks", progress)
     return [rows[stem] for stem in stems]

@@ -42,7 +42,7 @@ def work(
     """Call record(item, function(item)) for each item on `jobs` threads, one `record` at a time.
 
     `function` must catch its own errors; the first of `record` is raised here. PyTorch gets an
-    equal share of the CPUs on each thread. With `progress` a bar counting `unit`s is drawn, if
+    equal share of the CPUs on each thread. With `progress` a bar counting `unit` is drawn, if
     stderr is a terminal.
 
     After Ctrl-C nothing more is started, and what is under way has `patience` seconds to be
@@ -80,7 +80,7 @@ def work(
     try:
         for thread in threads:
             thread.start()
-        for _ in tqdm(items, unit=unit, disable=quiet, dynamic_ncols=True, leave=False):
+        for _ in tqdm(items, unit=f" {unit}", disable=quiet, dynamic_ncols=True, leave=False):
             if (error := done.get()) is not None:
                 raise error
     except KeyboardInterrupt:

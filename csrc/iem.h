@@ -64,8 +64,8 @@ struct Part {  // of a few rows
 };
 // And one entry a channel.
 struct Partial {
-  Floats group_weight;     // Σ w_c near the boundary in this group of rows
-  double weight;           // in the groups before
+  Floats part;               // of a few rows: Σ w_c near the boundary, or Σ x_c of flips
+  double sum;                // of the rows before
   i64 fore_sign, back_sign;  // Σ s_c far from the boundary
 };
 
@@ -213,6 +213,14 @@ struct Iem {
     });
   }
 
+  // f(y, pack) for each pair of rows that has one, y the first.
+  template <class F>
+  FN void each_pair(const u64* bits, int y0, int rows, F f) const {
+    each_pack(bits, y0, rows, [&](int y, int pack) {
+      if (y % 2 == 0) f(y, pack);
+    });
+  }
+
   // x = (v − v₀)·scale per channel: a constant added to a channel changes nothing, and v₀, the
   // first pixel's value, gives a flat picture a gradient of exactly zero.
   template <class Pixel>
@@ -241,8 +249,9 @@ struct Iem {
     });
   }
 
-  // The packs that hold a set bit, that K reaches across from one, and across and down.
-  FN void spread(const u64* bits) const {
+  // The packs that hold a set bit, that K reaches across from one, and across and down. With
+  // `pairs`, a row of reach brings the other of its pair, 2i and 2i+1.
+  FN void spread(const u64* bits, bool pairs) const {
     const int words = p.words(), height = p.column_words();
     auto any = [&](const u64* row, int from, int to) {
       from -= p.fx.radius, to += p.fx.radius;
@@ -261,6 +270,15 @@ struct Iem {
       }
     });
     b.sync();
+    if (pairs) {
+      const u64 even = 0x5555555555555555;
+      b.each(p.packs(), height, [&](int pack, int i) {
+        const u64 reach = s.reach[pack * height + i];
+        const u64 both = reach | (reach & even) << 1 | (reach >> 1 & even);
+        s.reach[pack * height + i] = both & low_bits(p.height - i * 64);
+      });
+      b.sync();
+    }
     b.each(p.packs(), height, [&](int pack, int i) {
       u64 near = 0;
       for (int k = -p.fy.radius; k <= p.fy.radius; ++k)
@@ -311,9 +329,11 @@ struct Iem {
     for (int n = 0; n < N; ++n) store(to + n * LANES, load(to + n * LANES) + to_ints(sum[n]));
   }
 
-  // sums += K*(x·flips), K*flips, where a pixel that leaves `mask` counts −1.
+  // sums += K*(x·flips), K*flips, where a pixel that leaves `mask` counts −1; `count` and Σ x·M
+  // likewise.
   FN void stamp(const u64* flips, const u64* mask, int* sums) {
-    spread(flips);
+    Partial* partial = clear_partial();
+    spread(flips, false);
     sweep(
         [&](int y0, int rows) {
           each_pack(s.reach, y0, rows, [&](int y, int pack) {
@@ -322,6 +342,17 @@ struct Iem {
             for (; c + 4 <= planes(); c += 4) stamp_row<4>(row, old, y, pack, c);
             for (; c < planes(); ++c) stamp_row<1>(row, old, y, pack, c);
           });
+          each_pack(s.at, y0, rows, [&](int y, int pack) {
+            const u32 moved = pack_bits(flips + i64(y) * p.words(), pack);
+            const u32 old = pack_bits(mask + i64(y) * p.words(), pack);
+            const Ints enters = lanes_set(moved & ~old), leaves = lanes_set(moved & old);
+            const float* x = s.x + cell(y, pack, channels());
+            for (int c = 0; c < channels(); ++c) {
+              const Floats value = load(x + c * LANES), zero{};
+              partial[c * b.threads()].part += enters ? value : leaves ? -value : zero;
+            }
+          });
+          add_parts(partial);
         },
         [&](int y0, int rows) {
           each_pack(s.near, y0, rows, [&](int y, int pack) {
@@ -330,35 +361,43 @@ struct Iem {
             for (; c < planes(); ++c) stamp_column<1>(y, pack, c, sums);
           });
         });
-  }
-
-  // |M| and Σ x·M after the flips; then what follows from them.
-  FN void count_flips(const u64* flips, const u64* mask) {
     double change = 0;
     b.each(bit_words(), [&](int i) {
       change += count_bits(flips[i] & ~mask[i]) - count_bits(flips[i] & mask[i]);
     });
     count += b.sum(change);
     for (int c = 0; c < channels(); ++c) {
-      double sum = 0;
-      b.each_set(flips, bit_words(), [&](int i) {
-        const int y = i / 64 / p.words(), x = i - y * p.words() * 64;
-        const bool leaves = mask[i >> 6] >> (i & 63) & 1;
-        sum += leaves ? -pixel(y, x)[c * LANES] : pixel(y, x)[c * LANES];
-      });
-      sum = b.sum(sum);
+      const double sum = b.sum(partial[c * b.threads()].sum);
       if (b.thread() == 0) s.colour[c].fore += sum;
     }
+    b.sync();
+    follow_count();
+  }
+
+  FN Partial* clear_partial() const {
+    Partial* partial = s.partial + b.thread();
+    for (int c = 0; c < channels(); ++c) partial[c * b.threads()] = Partial{};
+    return partial;
+  }
+  FN void add_parts(Partial* partial) const {
+    for (int c = 0; c < channels(); ++c) {
+      Partial& of = partial[c * b.threads()];
+      of.sum += lane_sum(of.part);
+      of.part = Floats{};
+    }
+  }
+
+  // What follows from |M| and Σ x·M.
+  FN void follow_count() {
     fore = {float(1 / (count * channels())), float(MEAN_WEIGHT * count)};
     back = {float(1 / ((area() - count) * channels())), float(MEAN_WEIGHT * (area() - count))};
-    b.sync();
     b.each(channels(), [&](int c) {
       Colour& colour = s.colour[c];
-      const double back = colour.all - colour.fore;
+      const double rest = colour.all - colour.fore;
       colour.fore_mean = float(colour.fore / count);
-      colour.back_mean = float(back / (area() - count));
+      colour.back_mean = float(rest / (area() - count));
       colour.fore_eps = float(MEAN_WEIGHT * colour.fore);
-      colour.back_eps = float(MEAN_WEIGHT * back);
+      colour.back_eps = float(MEAN_WEIGHT * rest);
     });
     b.sync();
   }
@@ -380,7 +419,7 @@ struct Iem {
       s.candidates[i64(y) * words + w] = inside & ~same;
     });
     b.sync();
-    spread(s.candidates);
+    spread(s.candidates, true);
     b.each(p.packs(), p.column_words(), [&](int pack, int i) {
       const int at = pack * p.column_words() + i;
       s.far[at] = ~s.near[at] & low_bits(p.height - i * 64);
@@ -420,12 +459,29 @@ struct Iem {
       miss += magnitude(residual);
       t += w * psi;
       store(to + c * LANES, w);
-      partial[c * b.threads()].group_weight += w;
+      partial[c * b.threads()].part += w;
     }
     store(to + channels() * LANES, t);
     part.t += t;
     part.fore_miss += in_fore & inside ? miss : zero;
     part.back_miss += ~in_fore & inside ? miss : zero;
+
+    if (!(s.at[pack * p.column_words() + (y >> 6)] >> (y & 63) & 1)) return;
+    // A candidate's error if it changed layers, too.
+    const Ints own_mass = load(total + channels() * LANES) - mass;
+    const Ints own_reached = own_mass > p.least;
+    const Floats own_inverse =
+        1.0f / (as_floats(own_mass, own_reached) + by_layer(fore.eps, back.eps));
+    Floats own_miss{};
+    for (int c = 0; c < channels(); ++c) {
+      const Colour& colour = s.colour[c];
+      const Ints own = load(total + c * LANES) - other(c);
+      const Floats eps = by_layer(colour.fore_eps, colour.back_eps);
+      const Floats psi = (as_floats(own, own_reached) + eps) * own_inverse;
+      own_miss += magnitude(load(x + c * LANES) - psi);
+    }
+    store(s.pull + cell(y, pack, 1), in_fore ? miss * fore.share - own_miss * back.share
+                                             : own_miss * fore.share - miss * back.share);
   }
 
   // Far packs are whole and, from first to last, of one layer: ψ is the other's mean.
@@ -446,9 +502,8 @@ struct Iem {
     }
   }
 
-  FN void measure(int y0, int rows, Misses& sums) const {
+  FN void measure(int y0, int rows, Misses& sums, Partial* partial) const {
     Part part{};
-    Partial* partial = s.partial + b.thread();
     each_pack(s.near, y0, rows,
               [&](int y, int pack) { measure_near(y, pack, part, partial); });
     b.each_run(s.far, p.packs(), p.column_words(), y0, rows, [&](int pack, int first, int last) {
@@ -457,32 +512,31 @@ struct Iem {
     sums.fore += lane_sum(part.fore_miss);
     sums.back += lane_sum(part.back_miss);
     sums.t += lane_sum(part.t);
-    for (int c = 0; c < channels(); ++c) {
-      Partial& of = partial[c * b.threads()];
-      of.weight += lane_sum(of.group_weight);
-      of.group_weight = Floats{};
-    }
+    add_parts(partial);
   }
 
-  // N planes of the ring from c, filtered down the columns at one pack of row y.
+  // N planes of the ring from c, filtered down the columns at one pack of rows y and y+1. Where a
+  // row of `down` ends the table goes on with zeros.
   template <int N>
-  FN void filter_down(int y, int pack, int c, float* out) const {
+  FN void filter_down(int y, int pack, int c, float* out, float* next_out) const {
+    const int next = y + 1 < p.height ? y + 1 : y;
     const int top = y < p.fy.radius ? 0 : y - p.fy.radius;
-    const int bottom = y + p.fy.radius < p.height ? y + p.fy.radius : p.height - 1;
+    const int bottom = next + p.fy.radius < p.height ? next + p.fy.radius : p.height - 1;
     const float* down = p.fy.row(y) + p.fy.radius - y;
-    const int slot = (pack * planes() + c) * LANES;
-    Floats even[N] = {}, odd[N] = {};  // two chains hide the latency of the additions
-    int k = top;
-    for (; k < bottom; k += 2) {
-      const float *row = ring_row(k) + slot, *next = ring_row(k + 1) + slot;
+    const float* next_down = p.fy.row(next) + p.fy.radius - next;
+    Floats sum[N] = {}, next_sum[N] = {};
+    for (int k = top; k <= bottom; ++k) {
+      const float* row = ring_row(k) + (pack * planes() + c) * LANES;
       for (int n = 0; n < N; ++n) {
-        even[n] += down[k] * load(row + n * LANES);
-        odd[n] += down[k + 1] * load(next + n * LANES);
+        const Floats value = load(row + n * LANES);
+        sum[n] += down[k] * value;
+        next_sum[n] += next_down[k] * value;
       }
     }
     for (int n = 0; n < N; ++n) {
-      if (k == bottom) even[n] += down[k] * load(ring_row(k) + slot + n * LANES);
-      store(out + (c + n) * s.gathered_stride + s.gathered_pad + pack * LANES, even[n] + odd[n]);
+      const int slot = (c + n) * s.gathered_stride + s.gathered_pad + pack * LANES;
+      store(out + slot, sum[n]);
+      store(next_out + slot, next_sum[n]);
     }
   }
 
@@ -501,52 +555,56 @@ struct Iem {
     return lane_sum(sum);
   }
 
-  // (e_f/|M| − e_b/|M̄|) of one pack.
-  FN Floats miss_gradient(int y, int pack) const {
-    const int* known = s.known + cell(y, pack, planes());
-    const int* total = s.total + cell(y, pack, planes());
+  // The same at every pixel of a pack that is r pixels from either side.
+  FN Floats filter_pack(int y, int pack, const float* gathered) const {
+    const float* across = p.fx.row(p.fx.radius);
+    const float* from = gathered + s.gathered_pad + pack * LANES - p.fx.radius;
     const float* x = s.x + cell(y, pack, channels());
-    const Ints fore_mass = load(known + channels() * LANES);
-    const Ints back_mass = load(total + channels() * LANES) - fore_mass;
-    const Ints fore_reached = fore_mass > p.least, back_reached = back_mass > p.least;
-    const Floats from_fore = 1.0f / (as_floats(fore_mass, fore_reached) + fore.eps);
-    const Floats from_back = 1.0f / (as_floats(back_mass, back_reached) + back.eps);
-    Floats fore_miss{}, back_miss{};
-    for (int c = 0; c < channels(); ++c) {
-      const Colour& colour = s.colour[c];
-      const Ints in_fore = load(known + c * LANES);
-      const Ints in_back = load(total + c * LANES) - in_fore;
-      const Floats value = load(x + c * LANES);
-      fore_miss += magnitude(value - (as_floats(in_back, back_reached) + colour.back_eps) * from_back);
-      back_miss += magnitude(value - (as_floats(in_fore, fore_reached) + colour.fore_eps) * from_fore);
+    Floats sum{};
+    for (int c = 0; c <= channels(); ++c) {
+      const float* plane = from + c * s.gathered_stride;
+      Floats even{}, odd{};
+      int k = 0;
+      for (; k < 2 * p.fx.radius; k += 2) {
+        even += across[k] * load(plane + k);
+        odd += across[k + 1] * load(plane + k + 1);
+      }
+      even += across[k] * load(plane + k) + odd;
+      sum += c < channels() ? load(x + c * LANES) * even : -even;
     }
-    return fore_miss * fore.share - back_miss * back.share;
+    return sum;
   }
 
   // The gradient of the candidates in rows, but for `slope` and `constant`, into `pull`.
   FN void gather(int y0, int rows) const {
     auto gathered = [&](int y) { return s.gathered + i64(y - y0) * planes() * s.gathered_stride; };
-    each_pack(s.reach, y0, rows, [&](int y, int pack) {
+    each_pair(s.reach, y0, rows, [&](int y, int pack) {
+      float *out = gathered(y), *next = gathered(y + 1);
       int c = 0;
-      for (; c + 4 <= planes(); c += 4) filter_down<4>(y, pack, c, gathered(y));
-      for (; c < planes(); ++c) filter_down<1>(y, pack, c, gathered(y));
+      for (; c + 4 <= planes(); c += 4) filter_down<4>(y, pack, c, out, next);
+      for (; c < planes(); ++c) filter_down<1>(y, pack, c, out, next);
     });
     b.sync();
     each_pack(s.at, y0, rows, [&](int y, int pack) {
       float* pull = s.pull + cell(y, pack, 1);
-      store(pull, miss_gradient(y, pack));
-      for (u32 bits = pack_bits(s.candidates + i64(y) * p.words(), pack); bits; bits &= bits - 1) {
+      u32 bits = pack_bits(s.candidates + i64(y) * p.words(), pack);
+      const int first = pack * LANES, end = first + LANES;
+      if (count_bits(bits) > 2 && first >= p.fx.radius && end + p.fx.radius <= p.width) {
+        store(pull, load(pull) + filter_pack(y, pack, gathered(y)));
+        return;
+      }
+      for (; bits; bits &= bits - 1) {
         const int l = lowest_bit(bits);
-        pull[l] += filter_across(y, pack * LANES + l, gathered(y));
+        pull[l] += filter_across(y, first + l, gathered(y));
       }
     });
   }
 
   // `pull`, `slope` and `constant` of every candidate's gradient, and the error.
   FN void differentiate() {
-    for (int c = 0; c < channels(); ++c) s.partial[c * b.threads() + b.thread()] = Partial{};
+    Partial* partial = clear_partial();
     Misses sums{};
-    sweep([&](int y, int rows) { measure(y, rows, sums); },
+    sweep([&](int y, int rows) { measure(y, rows, sums, partial); },
           [&](int y, int rows) { gather(y, rows); });
 
     const double rest = area() - count;
@@ -558,10 +616,10 @@ struct Iem {
     double t = b.sum(sums.t), deviation = 0;
     for (int c = 0; c < channels(); ++c) {
       Colour& colour = s.colour[c];
-      const Partial& of = s.partial[c * b.threads() + b.thread()];
+      const Partial& of = partial[c * b.threads()];
       const double in_fore = fore_far * b.sum(double(of.fore_sign));
       const double in_back = -back_far * b.sum(double(of.back_sign));
-      const double weight = b.sum(of.weight) + in_fore + in_back;
+      const double weight = b.sum(of.sum) + in_fore + in_back;
       t += in_fore * colour.back_mean + in_back * colour.fore_mean;
       const double shift = double(colour.back_mean) - colour.fore_mean;
       deviation += shift * (double(colour.back_mean) + colour.fore_mean);
@@ -619,18 +677,15 @@ struct Iem {
     b.each(channels(), [&](int c) { s.colour[c] = Colour{}; });
     b.sync();
     stamp(s.after, s.before, s.total);
-    count = 0;
-    count_flips(s.after, s.before);
     b.each(channels(), [&](int c) { s.colour[c].all = s.colour[c].fore, s.colour[c].fore = 0; });
     b.sync();
     count = 0;
-    count_flips(s.mask, s.before);
+    stamp(s.mask, s.before, s.known);
     *steps = 0, *status = EXHAUSTED, error = 0;
     if (count == 0 || count == area()) {
       *status = EMPTIED;
       return;
     }
-    stamp(s.mask, s.before, s.known);
 
     while (*steps < p.iterations) {
       find_boundary();
@@ -652,7 +707,6 @@ struct Iem {
       if (*status == EMPTIED || *status == FIXED_POINT) break;
       if (*status == CYCLE && (p.iterations - *steps) % 2) break;
       stamp(s.flips, s.mask, s.known);
-      count_flips(s.flips, s.mask);
       u64* oldest = s.before;
       s.before = s.mask, s.mask = s.after, s.after = oldest;
       if (*status == CYCLE) break;

@@ -101,7 +101,7 @@ def _add_segment_options(add: argparse.ArgumentParser) -> None:
     add.add_argument("--size", type=_size, default=128, metavar="N|full",
         help="work at N pixels on the shorter side; smaller pictures are not enlarged (default: "
         "128)")  # fmt: skip
-    add.add_argument("--init", type=_sides, default=(44, 78, 92), metavar="N,N,…",
+    add.add_argument("--init", type=_sides, default=(44, 78, 92), metavar="N,N",
         help="start from centred squares of these sides, in pixels of a picture whose shorter side "
         "is 128, and keep the best result (default: 44,78,92)")  # fmt: skip
     add.add_argument("--iterations", type=_whole, default=150, metavar="N", help="default: 150")
@@ -117,7 +117,7 @@ def _add_segment_options(add: argparse.ArgumentParser) -> None:
     add.add_argument("--truth", metavar="DIR", help="score the masks against true ones")
     _add_truth_values(add)
     ablations = add.add_argument_group("ablations of the method")
-    ablations.add_argument("--lamb", type=_number, default=0.001, metavar="λ",
+    ablations.add_argument("--lamb", type=_number, default=0.001, metavar="L",
         help="weight of each layer's deviation from its mean colour (default: 0.001)")  # fmt: skip
     ablations.add_argument("--smoothing", choices=("authors", "paper", "none"), default="authors")
     ablations.add_argument("--everywhere", action="store_true",
@@ -228,7 +228,7 @@ def _run(arguments: argparse.Namespace, paths: list[str]) -> tuple[list["Row"], 
 def _print_summary(report: "Report", arguments: argparse.Namespace) -> None:
     done = len(report.rows) - len(report.failed) - report.kept
     rate = f" ({done / report.seconds:.1f}/s)" if done else ""
-    parts = [f"{done} pictures segmented in {report.seconds:.1f} s{rate}"]
+    parts = [f"{done} picture{'s' * (done != 1)} segmented in {report.seconds:.1f} s{rate}"]
     if report.kept:
         parts.append(f"{report.kept} were done")
     if report.failed:

@@ -204,7 +204,7 @@ def _write_tables(rows: Mapping[str, Row], journal: Journal, task: Task) -> None
 
 def _summary(rows: Sequence[Row]) -> str:
     done = [row for row in rows if row.ok]
-    text = f"{len(done)} pictures"
+    text = f"{len(done)} picture{'s' * (len(done) != 1)}"
     if len(done) < len(rows):
         text += f", {len(rows) - len(done)} failed"
     if means := mean_scores(row.scores for row in done):

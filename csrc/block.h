@@ -131,7 +131,15 @@ FN Ints load(const int* p) { return *reinterpret_cast<const LooseInts*>(p); }
 FN void store(float* p, Floats v) { *reinterpret_cast<LooseFloats*>(p) = v; }
 FN void store(int* p, Ints v) { *reinterpret_cast<LooseInts*>(p) = v; }
 FN Floats to_floats(Ints v) { return __builtin_convertvector(v, Floats); }
-FN Ints to_ints(Floats v) { return __builtin_convertvector(v + (v < 0 ? -half : half), Ints); }
+FN Ints to_ints(Floats v) {  // to the nearest
+#if defined(__AVX512F__) && FASTSEG_LANES == 16
+  return (Ints)_mm512_cvtps_epi32((__m512)v);
+#elif defined(__AVX2__) && FASTSEG_LANES == 8
+  return (Ints)_mm256_cvtps_epi32((__m256)v);
+#else
+  return __builtin_convertvector(v + (v < 0 ? -half : half), Ints);
+#endif
+}
 FN Floats magnitude(Floats v) { return (Floats)((Ints)v & 0x7fffffff); }
 FN Ints lanes_set(u32 bits) { return (int(bits) >> LANE & 1) != 0; }
 FN float lane(Floats v, int i) { return v[i]; }

@@ -51,16 +51,14 @@ void filter_plane(const T* in, T* out, T* across, const Rows<T>& fy, const Rows<
     };
     const int inner = width > 2 * reach ? width - 2 * reach : 0;
     for (int x = 0; x < (inner ? reach : width); ++x) edge(x);
-    if (inner)
-      weighted_sums<4 * LANES>(row, 1, fx.row(reach), 2 * reach + 1, inner, to + reach);
+    if (inner) weighted_sums<4 * LANES>(row, 1, fx.row(reach), 2 * reach + 1, inner, to + reach);
     for (int x = reach + inner; inner && x < width; ++x) edge(x);
   }
   for (int y = 0; y < height; ++y) {
     const int first = y < fy.radius ? 0 : y - fy.radius;
     const int last = y + fy.radius < height ? y + fy.radius : height - 1;
-    weighted_sums<4 * LANES>(across + i64(first) * width, width,
-                             fy.row(y) + first - y + fy.radius, last + 1 - first, width,
-                             out + i64(y) * width);
+    weighted_sums<4 * LANES>(across + i64(first) * width, width, fy.row(y) + first - y + fy.radius,
+                             last + 1 - first, width, out + i64(y) * width);
   }
 }
 

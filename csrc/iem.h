@@ -31,8 +31,8 @@ struct Problem {
 
   FN int packs() const { return (width + LANES - 1) / LANES; }  // a row
   FN i64 row_cells(int planes) const { return (i64(packs()) * planes + 1) * LANES; }
-  FN int words() const { return (width + 63) / 64; }            // of pixel bits, a row
-  FN int column_words() const { return (height + 63) / 64; }    // of pack bits, a column of packs
+  FN int words() const { return (width + 63) / 64; }          // of pixel bits, a row
+  FN int column_words() const { return (height + 63) / 64; }  // of pack bits, a column of packs
 };
 
 // What changes from update to update, one entry a channel.
@@ -154,8 +154,8 @@ FN u64 smooth_authors(const Neighbours rows[3]) {
 // 1 where more than 4 of N, S, E, W, NW, SE are 1: at most one of them is 0.
 FN u64 smooth_paper(const Neighbours rows[3]) {
   u64 one = 0, two = 0;
-  for (u64 set : {rows[0].here, rows[2].here, rows[1].left, rows[1].right, rows[0].left,
-                  rows[2].right}) {
+  for (u64 set :
+       {rows[0].here, rows[2].here, rows[1].left, rows[1].right, rows[0].left, rows[2].right}) {
     two |= one & ~set;
     one |= ~set;
   }
@@ -167,10 +167,10 @@ template <int C>
 struct Iem {
   const Block& b;
   const Problem& p;
-  Workspace s;
-  double count;       // |M|
-  double error;       // E_f + E_b
-  float constant;     // of the gradient: what is the same at every pixel
+  Workspace& s;    // one a block
+  double count;    // |M|
+  double error;    // E_f + E_b
+  float constant;  // of the gradient: what is the same at every pixel
   Layer fore, back;
 
   FN double area() const { return double(p.height) * p.width; }
@@ -232,7 +232,8 @@ struct Iem {
         const Pixel* from = plane + y * stride[1] + first * stride[2];
         float* to = s.x + cell(y, pack, channels()) + c * LANES;
         const int count = p.width - first < LANES ? p.width - first : LANES;
-        for (int l = 0; l < count; ++l) to[l] = (float(from[l * stride[2]]) - float(*plane)) * scale;
+        for (int l = 0; l < count; ++l)
+          to[l] = (float(from[l * stride[2]]) - float(*plane)) * scale;
         for (int l = count; l < LANES; ++l) to[l] = 0;
       }
     });
@@ -504,8 +505,7 @@ struct Iem {
 
   FN void measure(int y0, int rows, Misses& sums, Partial* partial) const {
     Part part{};
-    each_pack(s.near, y0, rows,
-              [&](int y, int pack) { measure_near(y, pack, part, partial); });
+    each_pack(s.near, y0, rows, [&](int y, int pack) { measure_near(y, pack, part, partial); });
     b.each_run(s.far, p.packs(), p.column_words(), y0, rows, [&](int pack, int first, int last) {
       measure_far(pack, first, last, part, partial);
     });
@@ -524,14 +524,18 @@ struct Iem {
     const int bottom = next + p.fy.radius < p.height ? next + p.fy.radius : p.height - 1;
     const float* down = p.fy.row(y) + p.fy.radius - y;
     const float* next_down = p.fy.row(next) + p.fy.radius - next;
+    const i64 stride = p.row_cells(planes());
+    const float* row = ring_row(top) + (pack * planes() + c) * LANES;
+    const float* end = s.ring + s.ring_rows * stride;
     Floats sum[N] = {}, next_sum[N] = {};
     for (int k = top; k <= bottom; ++k) {
-      const float* row = ring_row(k) + (pack * planes() + c) * LANES;
       for (int n = 0; n < N; ++n) {
         const Floats value = load(row + n * LANES);
         sum[n] += down[k] * value;
         next_sum[n] += next_down[k] * value;
       }
+      row += stride;
+      if (row >= end) row -= s.ring_rows * stride;
     }
     for (int n = 0; n < N; ++n) {
       const int slot = (c + n) * s.gathered_stride + s.gathered_pad + pack * LANES;
@@ -625,7 +629,8 @@ struct Iem {
       deviation += shift * (double(colour.back_mean) + colour.fore_mean);
       if (b.thread() == 0) colour.slope = float(MEAN_WEIGHT * weight - 2 * p.lamb * shift);
     }
-    constant = float(-MEAN_WEIGHT * t - fore_error / count + back_error / rest + p.lamb * deviation);
+    constant =
+        float(-MEAN_WEIGHT * t - fore_error / count + back_error / rest + p.lamb * deviation);
     b.sync();
   }
 
@@ -640,7 +645,8 @@ struct Iem {
       const u32 candidates = pack_bits(s.candidates + i64(y) * p.words(), pack);
       const u64 up = candidates & bits_of(gradient > 0), down = candidates & bits_of(gradient < 0);
       const int first = pack * LANES;
-      change_bits(s.after + i64(y) * p.words() + (first >> 6), up << (first & 63), down << (first & 63));
+      change_bits(s.after + i64(y) * p.words() + (first >> 6), up << (first & 63),
+                  down << (first & 63));
     });
     b.sync();
   }
@@ -672,7 +678,8 @@ struct Iem {
       store(s.total + i64(i) * LANES, Ints{});
     });
     b.each(GROUP * planes() * s.gathered_stride, [&](int i) { s.gathered[i] = 0; });
-    b.each(bit_words(), [&](int i) { s.before[i] = 0, s.after[i] = low_bits(p.width - i % p.words() * 64); });
+    b.each(bit_words(),
+           [&](int i) { s.before[i] = 0, s.after[i] = low_bits(p.width - i % p.words() * 64); });
     b.sync();
     b.each(channels(), [&](int c) { s.colour[c] = Colour{}; });
     b.sync();
@@ -707,8 +714,11 @@ struct Iem {
       if (*status == EMPTIED || *status == FIXED_POINT) break;
       if (*status == CYCLE && (p.iterations - *steps) % 2) break;
       stamp(s.flips, s.mask, s.known);
-      u64* oldest = s.before;
-      s.before = s.mask, s.mask = s.after, s.after = oldest;
+      if (b.thread() == 0) {
+        u64* oldest = s.before;
+        s.before = s.mask, s.mask = s.after, s.after = oldest;
+      }
+      b.sync();
       if (*status == CYCLE) break;
     }
     find_boundary();

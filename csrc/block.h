@@ -10,8 +10,14 @@
 
 #ifdef __CUDACC__
 #define FN __device__ __forceinline__
+#define BODY __device__
+template <class T>
+using Shared = T&;  // lies in the block's shared memory
 #else
 #define FN inline __attribute__((always_inline))
+#define BODY __attribute__((flatten))  // inlines the lambdas too
+template <class T>
+using Shared = T;
 #endif
 
 using u32 = unsigned int;
@@ -37,6 +43,7 @@ using Ints = int;
 
 FN Floats load(const float* p) { return *p; }
 FN Ints load(const int* p) { return *p; }
+FN Floats held(Floats v) { return v; }
 FN void store(float* p, Floats v) { *p = v; }
 FN void store(int* p, Ints v) { *p = v; }
 FN Floats to_floats(Ints v) { return float(v); }
@@ -128,6 +135,13 @@ constexpr Floats half = Floats{} + 0.5f;
 
 FN Floats load(const float* p) { return *reinterpret_cast<const LooseFloats*>(p); }
 FN Ints load(const int* p) { return *reinterpret_cast<const LooseInts*>(p); }
+// In a register: compilers would rather load twice than keep what is used twice.
+FN Floats held(Floats v) {
+#if FASTSEG_X86
+  asm("" : "+v"(v));
+#endif
+  return v;
+}
 FN void store(float* p, Floats v) { *reinterpret_cast<LooseFloats*>(p) = v; }
 FN void store(int* p, Ints v) { *reinterpret_cast<LooseInts*>(p) = v; }
 FN Floats to_floats(Ints v) { return __builtin_convertvector(v, Floats); }

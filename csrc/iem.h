@@ -44,10 +44,11 @@ struct Colour {
 };
 
 // Rows worked on together: few, so that a CPU's L1 holds what they share; more fill a CUDA block.
+// Of these, a CPU keeps the sums of a strip in its registers.
 #ifdef __CUDACC__
-constexpr int GROUP = 16;
+constexpr int GROUP = 16, STRIP = 1;
 #else
-constexpr int GROUP = 8;
+constexpr int GROUP = 8, STRIP = 4;
 #endif
 
 // A layer: 1/(pixels·C) and ε·pixels.
@@ -311,23 +312,33 @@ struct Iem {
     for (int n = 0; n < N; ++n) store(ring_row(y) + (pack * planes() + c + n) * LANES, sum[n]);
   }
 
-  // The stamped rows filtered down into one pack of N planes, and added to the sums.
+  // The stamped rows filtered down into one pack of up to STRIP rows from y, N planes from c, and
+  // added to the sums. Where a row of `down` ends the table goes on with zeros.
   template <int N>
-  FN void stamp_column(int y, int pack, int c, int* sums) const {
+  FN void stamp_column(int y, int rows, int pack, int c, int* sums) const {
+    const int last = y + rows - 1, height = p.column_words();
     const int top = y < p.fy.radius ? 0 : y - p.fy.radius;
-    const int bottom = y + p.fy.radius < p.height ? y + p.fy.radius : p.height - 1;
-    const float* down = p.fy.row(y) + p.fy.radius - y;
-    Floats sum[N] = {};
+    const int bottom = last + p.fy.radius < p.height ? last + p.fy.radius : p.height - 1;
+    const float* down[STRIP];
+    for (int i = 0; i < STRIP; ++i) {
+      const int row = i < rows ? y + i : last;
+      down[i] = p.fy.row(row) + p.fy.radius - row;
+    }
+    Floats sum[STRIP][N] = {};
     for (int from = top; from <= bottom; from += 64) {
-      u64 bits = bits_from(s.reach + i64(pack) * p.column_words(), p.column_words(), from);
+      u64 bits = bits_from(s.reach + i64(pack) * height, height, from);
       for (bits &= low_bits(bottom + 1 - from); bits; bits &= bits - 1) {
         const int k = from + lowest_bit(bits);
         const float* row = ring_row(k) + (pack * planes() + c) * LANES;
-        for (int n = 0; n < N; ++n) sum[n] += down[k] * load(row + n * LANES);
+        for (int n = 0; n < N; ++n) {
+          const Floats value = held(load(row + n * LANES));
+          for (int i = 0; i < STRIP; ++i) sum[i][n] += down[i][k] * value;
+        }
       }
     }
     int* to = sums + cell(y, pack, planes()) + c * LANES;
-    for (int n = 0; n < N; ++n) store(to + n * LANES, load(to + n * LANES) + to_ints(sum[n]));
+    for (int i = 0; i < rows; ++i, to += p.row_cells(planes()))
+      for (int n = 0; n < N; ++n) store(to + n * LANES, load(to + n * LANES) + to_ints(sum[i][n]));
   }
 
   // sums += K*(x·flips), K*flips, where a pixel that leaves `mask` counts −1; `count` and Σ x·M
@@ -356,10 +367,13 @@ struct Iem {
           add_parts(partial);
         },
         [&](int y0, int rows) {
-          each_pack(s.near, y0, rows, [&](int y, int pack) {
-            int c = 0;
-            for (; c + 4 <= planes(); c += 4) stamp_column<4>(y, pack, c, sums);
-            for (; c < planes(); ++c) stamp_column<1>(y, pack, c, sums);
+          b.each_run(s.near, p.packs(), p.column_words(), y0, rows, [&](int pack, int y, int last) {
+            for (; y <= last; y += STRIP) {
+              const int rows = last + 1 - y < STRIP ? last + 1 - y : STRIP;
+              int c = 0;
+              for (; c + 4 <= planes(); c += 4) stamp_column<4>(y, rows, pack, c, sums);
+              for (; c < planes(); ++c) stamp_column<1>(y, rows, pack, c, sums);
+            }
           });
         });
     double change = 0;
@@ -524,18 +538,14 @@ struct Iem {
     const int bottom = next + p.fy.radius < p.height ? next + p.fy.radius : p.height - 1;
     const float* down = p.fy.row(y) + p.fy.radius - y;
     const float* next_down = p.fy.row(next) + p.fy.radius - next;
-    const i64 stride = p.row_cells(planes());
-    const float* row = ring_row(top) + (pack * planes() + c) * LANES;
-    const float* end = s.ring + s.ring_rows * stride;
     Floats sum[N] = {}, next_sum[N] = {};
     for (int k = top; k <= bottom; ++k) {
+      const float* row = ring_row(k) + (pack * planes() + c) * LANES;
       for (int n = 0; n < N; ++n) {
-        const Floats value = load(row + n * LANES);
+        const Floats value = held(load(row + n * LANES));
         sum[n] += down[k] * value;
         next_sum[n] += next_down[k] * value;
       }
-      row += stride;
-      if (row >= end) row -= s.ring_rows * stride;
     }
     for (int n = 0; n < N; ++n) {
       const int slot = (c + n) * s.gathered_stride + s.gathered_pad + pack * LANES;
@@ -671,7 +681,7 @@ struct Iem {
   }
 
   // `mask` holds the initial mask and x the image; leaves the result in `mask`.
-  FN void run(int* steps, int* status) {
+  BODY void run(int* steps, int* status) {
     const i64 cells = p.height * p.row_cells(planes());
     b.each(int(cells / LANES), [&](int i) {
       store(s.known + i64(i) * LANES, Ints{});

@@ -39,6 +39,7 @@ namespace v2 {
 #pragma GCC pop_options
 #undef FASTSEG_LANES
 #undef FN
+#undef BODY
 
 #define FASTSEG_LANES 8
 #pragma GCC push_options
@@ -49,6 +50,7 @@ namespace v3 {
 #pragma GCC pop_options
 #undef FASTSEG_LANES
 #undef FN
+#undef BODY
 
 #define FASTSEG_LANES 16
 #pragma GCC push_options

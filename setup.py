@@ -40,5 +40,5 @@ setup(
     # CuPy compiles the CUDA kernels on the user's machine: their sources are data of the package.
     packages=[*find_packages(include=["fastseg*"]), "fastseg.csrc"],
     package_dir={"fastseg.csrc": "csrc"},
-    package_data={"fastseg": ["py.typed"], "fastseg.csrc": ["*.h", "cuda/*.cu"]},
+    package_data={"fastseg": ["py.typed", "_native.pyi"], "fastseg.csrc": ["*.h", "cuda/*.cu"]},
 )

@@ -1,22 +1,23 @@
-"""The command line: `fastseg segment | eval | doctor | demo`.
-
-Only what a command needs is imported, and after its arguments are found to be good.
-"""
+"""The command line: `fastseg segment | eval | doctor | demo`."""
 
 import argparse
 import os
+import platform
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from . import __version__
+import torch
 
-if TYPE_CHECKING:
-    from .predict import Report
-    from .predict.journal import Row
+from . import __version__, backends
+from .predict import Interrupted, MaskFolder, Report, Settings, evaluate, mean_scores, segment
+from .predict.files import write
+from .predict.journal import Row, csv_bytes
+from .predict.truth import VALUES
+from .predict.workers import cpu_count
 
 __all__ = ["main"]
 
@@ -193,11 +194,8 @@ def _demo(arguments: argparse.Namespace) -> int:
     return status
 
 
-def _run(arguments: argparse.Namespace, paths: list[str]) -> tuple[list["Row"], int]:
+def _run(arguments: argparse.Namespace, paths: list[str]) -> tuple[list[Row], int]:
     """Segment, print what came of it, and say with which status to exit."""
-    from .backends import BackendUnavailable
-    from .predict import Interrupted, MaskFolder, Settings, segment
-
     taps, passes = (21, 1) if arguments.one_filter else (11, 2)
     settings = Settings(
         size=arguments.size,
@@ -217,7 +215,7 @@ def _run(arguments: argparse.Namespace, paths: list[str]) -> tuple[list["Row"], 
     except Interrupted as stop:
         _print_summary(stop.report, arguments)
         raise
-    except (BackendUnavailable, ValueError, OSError) as error:
+    except (backends.BackendUnavailable, ValueError, OSError) as error:
         raise UsageError(error) from error
     _print_summary(report, arguments)
     if truth is not None:
@@ -225,7 +223,7 @@ def _run(arguments: argparse.Namespace, paths: list[str]) -> tuple[list["Row"], 
     return report.rows, SOME_FAILED if report.failed or report.unscored else OK
 
 
-def _print_summary(report: "Report", arguments: argparse.Namespace) -> None:
+def _print_summary(report: Report, arguments: argparse.Namespace) -> None:
     done = len(report.rows) - len(report.failed) - report.kept
     rate = f" ({done / report.seconds:.1f}/s)" if done else ""
     parts = [f"{done} picture{'s' * (done != 1)} segmented in {report.seconds:.1f} s{rate}"]
@@ -238,10 +236,6 @@ def _print_summary(report: "Report", arguments: argparse.Namespace) -> None:
 
 
 def _eval_masks(arguments: argparse.Namespace) -> int:
-    from .predict import MaskFolder, evaluate
-    from .predict.files import write
-    from .predict.journal import csv_bytes
-
     try:
         pred = MaskFolder(arguments.pred)
         truth = MaskFolder(arguments.truth, arguments.truth_values)
@@ -259,9 +253,6 @@ def _eval_masks(arguments: argparse.Namespace) -> int:
 
 
 def _print_scores(scores: Sequence[Mapping[str, float]], values: str) -> None:
-    from .predict import mean_scores
-    from .predict.truth import VALUES
-
     means = mean_scores(scores)
     print(f"Truth masks: {VALUES[values]} (--truth-values {values}).")
     if not means:
@@ -280,14 +271,6 @@ def _print_scores(scores: Sequence[Mapping[str, float]], values: str) -> None:
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
-    import platform
-    from importlib.metadata import PackageNotFoundError, version
-
-    import torch
-
-    from . import backends
-    from .predict.workers import cpu_count
-
     cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else "no CUDA device"
     print(f"fastseg {__version__}")
     print(f"Python {platform.python_version()}, {platform.platform()}, {cpu_count()} CPUs")

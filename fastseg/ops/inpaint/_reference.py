@@ -13,12 +13,13 @@ MEAN_WEIGHT = 1e-8
 
 def gaussian_filter(x: torch.Tensor, sigma: float, taps: int, passes: int) -> torch.Tensor:
     """K * x, each plane by itself: x (B,C,H,W) → (B,C,H,W)."""
+    channels = x.shape[1]
     kernel = torch.tensor(gaussian(sigma, taps), dtype=x.dtype, device=x.device)
-    planes = x.reshape(-1, 1, *x.shape[2:])
+    kernel = kernel.repeat(channels, 1, 1, 1)
     for _ in range(passes):
-        planes = F.conv2d(planes, kernel.view(1, 1, taps, 1), padding=(taps // 2, 0))
-        planes = F.conv2d(planes, kernel.view(1, 1, 1, taps), padding=(0, taps // 2))
-    return planes.reshape(x.shape)
+        x = F.conv2d(x, kernel.mT, padding=(taps // 2, 0), groups=channels)
+        x = F.conv2d(x, kernel, padding=(0, taps // 2), groups=channels)
+    return x
 
 
 def gaussian_inpaint(
@@ -55,12 +56,13 @@ def gradient(
     x: torch.Tensor, mask: torch.Tensor, lamb: float, sigma: float, taps: int, passes: int
 ) -> torch.Tensor:
     """d(inpainting error − λ·total deviation)/dM at a binary mask: (B,1,H,W)."""
-    mask = mask.to(x.dtype).requires_grad_()
-    with torch.enable_grad():
-        objective = inpainting_error(x, mask, sigma, taps, passes)
-        objective = objective - lamb * total_deviation(x, mask)
-        (grad,) = torch.autograd.grad(objective.sum(), mask)
-    return grad
+
+    def objective(mask: torch.Tensor) -> torch.Tensor:
+        deviation = total_deviation(x, mask)
+        return (inpainting_error(x, mask, sigma, taps, passes) - lamb * deviation).sum()
+
+    # Unlike torch.autograd.grad it also works in inference mode and inside a compiled graph.
+    return torch.func.grad(objective)(mask.to(x.dtype))
 
 
 def neighbour_sum(mask: torch.Tensor, weights: list[list[int]]) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Number
 from typing import Any
 
 import torch
@@ -47,6 +48,11 @@ def _check_kernel(sigma: float, taps: int, passes: int) -> None:
     check_int("passes", passes, 1)
 
 
+def _wide(x: torch.Tensor) -> torch.Tensor:
+    """In float32, if in half precision."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
 # --- gaussian_filter ---------------------------------------------------------------------------
 
 
@@ -87,8 +93,8 @@ def _gaussian_filter(x: torch.Tensor, sigma: float, taps: int, passes: int, back
     if x.numel() == 0:
         return torch.empty_like(x, memory_format=torch.contiguous_format)
     kernel = backends.load("gaussian_filter", x.device, backend)
-    wide = x if x.dtype in (torch.float32, torch.float64) else x.float()
-    return kernel.gaussian_filter(wide.contiguous(), sigma, taps, passes).to(x.dtype)
+    with torch.autocast(x.device.type, enabled=False):
+        return kernel.gaussian_filter(_wide(x).contiguous(), sigma, taps, passes).to(x.dtype)
 
 
 @register_fake("fastseg::gaussian_filter")
@@ -128,7 +134,7 @@ def gaussian_inpaint(
     has no known pixel at all the result is 0 and the gradient is 0.
 
     Args:
-        x: (B,C,H,W), float.
+        x: (B,C,H,W), float; half precision is computed in float32.
         mask: how far each pixel is known, 0 … 1: (B,1,H,W), bool or the dtype of `x`; a batch of
             1 serves every image.
         sigma, taps, passes, backend: as in `gaussian_filter`. The defaults are the authors' two
@@ -149,14 +155,15 @@ def gaussian_inpaint(
     check_same_device("mask", mask, "x", x)
     batch, _, height, width = x.shape
     check_shape("mask", mask, (1 if mask.shape[:1] == (1,) else batch, 1, height, width))
-    mask = mask.to(x.dtype).expand(batch, -1, -1, -1)
+    wide = _wide(x)
+    mask = mask.to(wide.dtype).expand(batch, -1, -1, -1)
 
-    known = torch.cat([x * mask, mask], 1)
+    known = torch.cat([wide * mask, mask], 1)
     blurred = gaussian_filter(known, sigma, taps, passes, backend)
     blurred = blurred + MEAN_WEIGHT * known.sum((2, 3), keepdim=True)
     weight = blurred[:, -1:]
     nothing = weight == 0
-    return torch.where(nothing, 0, blurred[:, :-1] / torch.where(nothing, 1, weight))
+    return torch.where(nothing, 0, blurred[:, :-1] / torch.where(nothing, 1, weight)).to(x.dtype)
 
 
 # --- iem ---------------------------------------------------------------------------------------
@@ -234,14 +241,17 @@ def iem(
     _check_kernel(sigma, taps, passes)
     backends.resolve("iem", pixels.device, backend)
     options = (iterations, float(lamb), smoothing, bool(boundary_only), float(sigma), taps, passes)
-    parts = torch.ops.fastseg.iem(pixels, start, lo, hi, *options, backend)
+    parts = torch.ops.fastseg.iem(pixels.detach(), start, lo, hi, *options, backend)
     return IEMResult(*map(back, parts))
 
 
 def _check_range(images: torch.Tensor, value_range: tuple[float, float] | None):
     if value_range is None:
         return (0.0, 255.0) if images.dtype == torch.uint8 else (0.0, 1.0)
-    lo, hi = map(float, value_range)
+    try:
+        lo, hi = map(float, value_range)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"`value_range` must be two numbers, got {value_range!r}") from error
     if not lo < hi or hi - lo == float("inf"):
         raise ValueError(f"`value_range` must be finite and increasing, got ({lo:g}, {hi:g})")
     return lo, hi
@@ -250,8 +260,8 @@ def _check_range(images: torch.Tensor, value_range: tuple[float, float] | None):
 def _initial_masks(init: Any, images: torch.Tensor) -> torch.Tensor:
     """Masks (B,S,H,W), S of them an image."""
     batch, _, height, width = images.shape
-    if isinstance(init, int | Sequence) and not isinstance(init, str):
-        sides = (init,) if isinstance(init, int) else init
+    if isinstance(init, Number | Sequence) and not isinstance(init, str):
+        sides = (init,) if isinstance(init, Number) else init
         if not sides:
             raise ValueError("`init` must name at least one square, got none")
         masks = images.new_zeros((1, len(sides), height, width), dtype=torch.bool)
@@ -280,10 +290,11 @@ def _iem(images, init, lo, hi, *options_and_backend):
                 f"got {low.item():g} … {high.item():g}"
             )
     if images.numel() == 0:
-        return _iem_fake(images, init, lo, hi, *options, backend)
+        masks, error, steps, status = _iem_fake(images, init, lo, hi, *options, backend)
+        return masks, error.zero_(), steps.zero_(), status.fill_(IEMStatus.EMPTIED)
     kernel = backends.load("iem", images.device, backend)
-    wide = images.float() if images.dtype in (torch.float16, torch.bfloat16) else images
-    return kernel.iem(wide, init, lo, hi, *options)
+    with torch.autocast(images.device.type, enabled=False):
+        return kernel.iem(_wide(images), init, lo, hi, *options)
 
 
 @register_fake("fastseg::iem")

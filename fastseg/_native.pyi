@@ -1,0 +1,28 @@
+"""The CPU kernels of csrc/native.cpp, on buffers. Private: call fastseg's public functions."""
+
+from typing_extensions import Buffer
+
+def isa() -> str: ...
+def isas() -> list[str]: ...
+def set_isa(name: str) -> None: ...
+def gaussian_filter(
+    src: Buffer, dst: Buffer, table_y: Buffer, table_x: Buffer, radius: int, threads: int
+) -> None: ...
+def iem(
+    images: Buffer,
+    init: Buffer,
+    masks: Buffer,
+    error: Buffer,
+    steps: Buffer,
+    status: Buffer,
+    table_y: Buffer,
+    table_x: Buffer,
+    radius: int,
+    least: int,
+    scale: float,
+    iterations: int,
+    lamb: float,
+    smoothing: int,
+    boundary_only: bool,
+    threads: int,
+) -> None: ...

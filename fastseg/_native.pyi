@@ -1,6 +1,10 @@
 """The CPU kernels of csrc/native.cpp, on buffers. Private: call fastseg's public functions."""
 
-from typing_extensions import Buffer
+from typing import Any, TypeAlias
+
+from numpy.typing import NDArray
+
+Buffer: TypeAlias = NDArray[Any] | memoryview  # whatever has the buffer protocol
 
 def isa() -> str: ...
 def isas() -> list[str]: ...

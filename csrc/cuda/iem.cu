@@ -7,10 +7,13 @@
 //
 #include "iem.h"
 
+using uint8 = unsigned char;
+
 template <class Pixel, int C, int THREADS>
-__device__ void iem(Problem p, const Pixel* images, const i64* image_strides, float scale,
-                    const bool* init, const i64* init_strides, int batch, int starts, char* memory,
-                    i64 memory_stride, bool* masks, float* error, int* steps, int* status) {
+__device__ void maximise(Problem p, const Pixel* images, const i64 image_strides[4], float scale,
+                         const bool* init, const i64 init_strides[4], int batch, int starts,
+                         char* memory, i64 memory_stride, bool* masks, double* error, int* steps,
+                         int* status) {
   __shared__ double scratch[THREADS / 32];
   __shared__ Workspace s;
   const Block block{scratch};
@@ -29,38 +32,47 @@ __device__ void iem(Problem p, const Pixel* images, const i64* image_strides, fl
           s.mask[i64(y) * p.words() + (x >> 6)] >> (x & 63) & 1;
     });
     if (block.thread() == 0) {
-      error[run] = float(iem.error), steps[run] = run_steps, status[run] = run_status;
+      error[run] = iem.error, steps[run] = run_steps, status[run] = run_status;
     }
     block.sync();
   }
 }
 
-#define KERNEL(name, Pixel, C, THREADS)                                                           \
-  extern "C" __global__ void __launch_bounds__(THREADS, 1)                                        \
-      name(const Pixel* images, const i64* image_strides, float scale, const bool* init,          \
-           const i64* init_strides, int batch, int starts, int channels, int height, int width,   \
-           const float* table_y, int stride_y, const float* table_x, int stride_x, int radius,    \
-           int least, int iterations, float lamb, int smoothing, int boundary_only, char* memory, \
-           i64 memory_stride, bool* masks, float* error, int* steps, int* status) {               \
-    const Problem p{channels,                                                                     \
-                    height,                                                                       \
-                    width,                                                                        \
-                    iterations,                                                                   \
-                    smoothing,                                                                    \
-                    boundary_only,                                                                \
-                    least,                                                                        \
-                    lamb,                                                                         \
-                    {table_y, height, radius, stride_y},                                          \
-                    {table_x, width, radius, stride_x}};                                          \
-    iem<Pixel, C, THREADS>(p, images, image_strides, scale, init, init_strides, batch, starts,    \
-                           memory, memory_stride, masks, error, steps, status);                   \
+// Of images (B,C,H,W) and init (B,S,H,W): masks (B,S,H,W), error, steps and status (B,S). Strides
+// count elements; each block has memory_stride bytes of memory.
+#define KERNEL(name, Pixel, C, THREADS)                                                            \
+  extern "C" __global__ void __launch_bounds__(THREADS, 1)                                         \
+      name(const Pixel* images, i64 image_b, i64 image_c, i64 image_y, i64 image_x, float scale,   \
+           const bool* init, i64 init_b, i64 init_s, i64 init_y, i64 init_x, int batch,            \
+           int starts, int channels, int height, int width, const float* table_y, int stride_y,    \
+           const float* table_x, int stride_x, int radius, int least, int iterations, double lamb, \
+           int smoothing, int boundary_only, char* memory, i64 memory_stride, bool* masks,         \
+           double* error, int* steps, int* status) {                                               \
+    const i64 image_strides[] = {image_b, image_c, image_y, image_x};                              \
+    const i64 init_strides[] = {init_b, init_s, init_y, init_x};                                   \
+    const Problem p{channels,                                                                      \
+                    height,                                                                        \
+                    width,                                                                         \
+                    iterations,                                                                    \
+                    smoothing,                                                                     \
+                    boundary_only,                                                                 \
+                    least,                                                                         \
+                    lamb,                                                                          \
+                    {table_y, height, radius, stride_y},                                           \
+                    {table_x, width, radius, stride_x}};                                           \
+    maximise<Pixel, C, THREADS>(p, images, image_strides, scale, init, init_strides, batch,        \
+                                starts, memory, memory_stride, masks, error, steps, status);       \
   }
 
-// Any number of channels takes more registers a thread.
-KERNEL(iem_uint8_rgb, unsigned char, 3, 512)
+#ifdef PIXEL  // the launcher compiles the one that it needs
+KERNEL(iem, PIXEL, CHANNELS, BLOCK)
+#else
+KERNEL(iem_uint8_rgb, uint8, 3, 512)
 KERNEL(iem_float_rgb, float, 3, 512)
-KERNEL(iem_uint8, unsigned char, 0, 256)
+// Any number of channels takes more registers a thread.
+KERNEL(iem_uint8, uint8, 0, 256)
 KERNEL(iem_float, float, 0, 256)
+#endif
 
 // Bytes of memory that a block needs.
 extern "C" __global__ void iem_workspace(int channels, int height, int width, int radius,

@@ -4,8 +4,7 @@ import torch
 
 from ... import _native
 from ._gaussian import filter_table, least_share
-
-SMOOTHING = {"none": 0, "authors": 1, "paper": 2}  # enum Smoothing in csrc/iem.h
+from ._status import SMOOTHING
 
 
 def gaussian_filter(x: torch.Tensor, sigma: float, taps: int, passes: int) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""How a run of IEM ended; the kernels return these numbers."""
+"""Numbers that the kernels of IEM take and return; csrc/iem.h has them too."""
 
 from enum import IntEnum
 
@@ -13,3 +13,5 @@ class IEMStatus(IntEnum):
 
 
 EXHAUSTED, FIXED_POINT, CYCLE, EMPTIED = IEMStatus
+
+SMOOTHING = {"none": 0, "authors": 1, "paper": 2}

@@ -130,16 +130,6 @@ FN u32 pack_bits(const u64* row, int pack) {
   return u32(row[first >> 6] >> (first & 63)) & u32((1ull << LANES) - 1);
 }
 
-// Whether a bit is set in columns from … to−1.
-FN bool any_between(const u64* row, int from, int to) {
-  const int first = from >> 6, last = (to - 1) >> 6;
-  const u64 head = ~0ull << (from & 63), tail = ~0ull >> (63 - ((to - 1) & 63));
-  if (first == last) return (row[first] & head & tail) != 0;
-  u64 any = (row[first] & head) | (row[last] & tail);
-  for (int w = first + 1; w < last; ++w) any |= row[w];
-  return any != 0;
-}
-
 // 1 where at least 4 of the 3×3 pixels are 1. Bit-sliced: row sums of 0 … 3 as two bits each.
 FN u64 smooth_authors(const Neighbours rows[3]) {
   u64 ones[3], twos[3];
@@ -254,21 +244,22 @@ struct Iem {
   // The packs that hold a set bit, that K reaches across from one, and across and down. With
   // `pairs`, a row of reach brings the other of its pair, 2i and 2i+1.
   FN void spread(const u64* bits, bool pairs) const {
-    const int words = p.words(), height = p.column_words();
-    auto any = [&](const u64* row, int from, int to) {
-      from -= p.fx.radius, to += p.fx.radius;
-      return any_between(row, from < 0 ? 0 : from, to < p.width ? to : p.width);
-    };
+    const int height = p.column_words(), radius = p.fx.radius;
     b.each(p.packs() * height, [&](int i) { s.at[i] = s.reach[i] = 0; });
     b.sync();
-    b.each(p.height, words, [&](int y, int w) {
-      const u64* row = bits + i64(y) * words;
-      if (!any(row, w * 64, w * 64 + 64)) return;
+    b.each(p.height, p.words(), [&](int y, int w) {
+      const u64* row = bits + i64(y) * p.words();
+      if (!row[w]) return;
       const u64 bit = 1ull << (y & 63);
       for (int pack = w * (64 / LANES); pack < (w + 1) * (64 / LANES) && pack < p.packs(); ++pack) {
-        const int i = pack * height + (y >> 6);
-        if (pack_bits(row, pack)) change_bits(s.at + i, bit, 0);
-        if (any(row, pack * LANES, pack * LANES + LANES)) change_bits(s.reach + i, bit, 0);
+        const u32 set = pack_bits(row, pack);
+        if (!set) continue;
+        change_bits(s.at + pack * height + (y >> 6), bit, 0);
+        const int first = pack * LANES + lowest_bit(set) - radius;
+        const int last = pack * LANES + highest_bit(set) + radius;
+        const int end = (last < p.width ? last : p.width - 1) / LANES;
+        for (int i = (first > 0 ? first : 0) / LANES; i <= end; ++i)
+          change_bits(s.reach + i * height + (y >> 6), bit, 0);
       }
     });
     b.sync();
@@ -337,8 +328,10 @@ struct Iem {
       }
     }
     int* to = sums + cell(y, pack, planes()) + c * LANES;
-    for (int i = 0; i < rows; ++i, to += p.row_cells(planes()))
+    for (int i = 0; i < STRIP; ++i, to += p.row_cells(planes())) {
+      if (i >= rows) break;
       for (int n = 0; n < N; ++n) store(to + n * LANES, load(to + n * LANES) + to_ints(sum[i][n]));
+    }
   }
 
   // sums += K*(x·flips), K*flips, where a pixel that leaves `mask` counts −1; `count` and Σ x·M

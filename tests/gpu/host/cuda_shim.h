@@ -1,0 +1,181 @@
+// Compiles CUDA C++ for the CPU: a block runs, threads and barriers and all, and blocks follow one
+// another. Its threads are fibers on one CPU thread, which change places at barriers alone, in an
+// order that the launch chooses: what depends on the order is a race. With SHIM_THREADS they are
+// threads, for ThreadSanitizer.
+
+#pragma once
+#include <pthread.h>
+#include <ucontext.h>
+
+#include <cmath>
+#include <csetjmp>
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#define __CUDACC__
+#define __global__
+#define __device__
+#define __forceinline__ inline __attribute__((always_inline))
+#define __launch_bounds__(...)
+#define __shared__ static
+
+struct Dim {
+  unsigned x;
+};
+
+namespace shim {
+
+enum Place { RUNNING, BARRIER, WARP, ENDED };
+
+#ifdef SHIM_THREADS
+
+thread_local Dim thread;
+inline pthread_barrier_t barrier;
+inline void wait(Place) { pthread_barrier_wait(&barrier); }
+
+#else
+
+struct Fiber {
+  ucontext_t start;
+  jmp_buf at;
+  bool started = false;
+  Place place = RUNNING;
+  std::vector<char> stack = std::vector<char>(1 << 16);
+};
+inline Dim thread;
+inline std::vector<Fiber> fibers;
+inline ucontext_t scheduler;
+inline jmp_buf back;
+inline const std::function<void()>* body;
+
+__attribute__((noinline)) inline void wait(Place place) {
+  fibers[thread.x].place = place;
+  if (!_setjmp(fibers[thread.x].at)) _longjmp(back, 1);
+}
+
+inline void begin() {
+  (*body)();
+  fibers[thread.x].place = ENDED;
+  _longjmp(back, 1);
+}
+
+// On with one fiber, until it waits or ends.
+__attribute__((noinline)) inline void resume(unsigned i) {
+  thread.x = i;
+  if (_setjmp(back)) return;
+  if (std::exchange(fibers[i].started, true)) _longjmp(fibers[i].at, 1);
+  getcontext(&fibers[i].start);
+  fibers[i].start.uc_stack = {fibers[i].stack.data(), 0, fibers[i].stack.size()};
+  makecontext(&fibers[i].start, begin, 0);
+  setcontext(&fibers[i].start);
+}
+
+#endif
+
+inline Dim block, block_size, grid_size;
+inline std::vector<double> lanes;
+
+// Every thread of a block, to its end.
+inline void run_block(int threads, [[maybe_unused]] int order, const std::function<void()>& call) {
+  lanes.assign(threads, 0);
+#ifdef SHIM_THREADS
+  pthread_barrier_init(&barrier, nullptr, threads);
+  std::vector<std::thread> crew;
+  for (unsigned i = 0; i < unsigned(threads); ++i)
+    crew.emplace_back([&, i] { thread.x = i, call(); });
+  for (std::thread& member : crew) member.join();
+  pthread_barrier_destroy(&barrier);
+#else
+  fibers.resize(threads);
+  for (Fiber& fiber : fibers) fiber.started = false;
+  body = &call;
+  unsigned random = order;
+  for (Place place = RUNNING; place != ENDED; place = fibers[0].place) {
+    // Forwards, backwards, or from a random thread on by an odd step.
+    random = random * 1664525 + 1013904223;
+    const unsigned first = order < 2 ? 0 : random >> 8, step = order < 2 ? 1 : random >> 16 | 1;
+    for (unsigned k = 0; k < unsigned(threads); ++k) {
+      const unsigned i = (first + k * step) % threads;
+      resume(order == 1 ? threads - 1 - i : i);
+    }
+    for (const Fiber& fiber : fibers)
+      if (fiber.place != fibers[0].place) {
+        std::fprintf(stderr, "threads of a block wait at different barriers\n");
+        std::abort();
+      }
+  }
+#endif
+}
+
+// kernel<<<grid, threads>>>(*arguments…), as cuLaunchKernel gets them.
+template <class... A, std::size_t... I>
+void launch(void (*kernel)(A...), int grid, int threads, int order, void** arguments,
+            std::index_sequence<I...>) {
+  const std::function<void()> call = [&] { kernel(*static_cast<A*>(arguments[I])...); };
+  block_size.x = threads, grid_size.x = grid;
+  for (block.x = 0; block.x < grid_size.x; ++block.x) run_block(threads, order, call);
+}
+template <class... A>
+void launch(void (*kernel)(A...), int grid, int threads, int order, void** arguments) {
+  launch(kernel, grid, threads, order, arguments, std::index_sequence_for<A...>{});
+}
+
+// A letter an argument, as in NumPy's `dtype.char`, P for an address.
+template <class T>
+constexpr char letter = 0;
+template <class T>
+constexpr char letter<T*> = 'P';
+template <>
+inline constexpr char letter<int> = 'i';
+template <>
+inline constexpr char letter<long long> = 'q';
+template <>
+inline constexpr char letter<float> = 'f';
+template <>
+inline constexpr char letter<double> = 'd';
+template <class... A>
+const char* letters(void (*)(A...)) {
+  static const char all[] = {letter<A>..., 0};
+  return all;
+}
+
+}  // namespace shim
+
+#define threadIdx shim::thread
+#define blockIdx shim::block
+#define blockDim shim::block_size
+#define gridDim shim::grid_size
+
+inline void __syncthreads() { shim::wait(shim::BARRIER); }
+
+inline double __shfl_xor_sync(unsigned, double value, int step) {
+  shim::lanes[threadIdx.x] = value;
+  shim::wait(shim::WARP);
+  const double other = shim::lanes[threadIdx.x ^ step];
+  shim::wait(shim::WARP);
+  return other;
+}
+
+inline void atomicOr(unsigned long long* word, unsigned long long bits) {
+  __atomic_fetch_or(word, bits, __ATOMIC_RELAXED);
+}
+inline void atomicAnd(unsigned long long* word, unsigned long long bits) {
+  __atomic_fetch_and(word, bits, __ATOMIC_RELAXED);
+}
+inline int __popcll(unsigned long long word) { return __builtin_popcountll(word); }
+inline int __ffsll(long long word) { return __builtin_ffsll(word); }
+inline int __clzll(long long word) { return word ? __builtin_clzll(word) : 64; }
+inline int __float2int_rn(float value) {
+  return std::isnan(value) ? 0 : int(std::nearbyint(value));
+}
+
+// What Python launches a kernel by.
+#define LAUNCHABLE(kernel)                                                              \
+  extern "C" const char* kernel##_letters() { return shim::letters(kernel); }           \
+  extern "C" void kernel##_launch(int grid, int threads, int order, void** arguments) { \
+    shim::launch(kernel, grid, threads, order, arguments);                              \
+  }

@@ -1,0 +1,8 @@
+// csrc/cuda/iem.cu for the CPU.
+
+#include "cuda_shim.h"
+//
+#include "cuda/iem.cu"
+
+LAUNCHABLE(iem)
+LAUNCHABLE(iem_workspace)

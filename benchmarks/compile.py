@@ -9,6 +9,7 @@ Exit status: 0 nothing spills, 1 something does or does not compile, 2 there is 
 import argparse
 import ctypes
 import importlib.util
+import os
 import re
 import shutil
 import subprocess
@@ -18,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import product
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -250,7 +252,9 @@ def triton_usages(archs: Sequence[int]) -> list[Usage]:
 
 def cuda_usages(archs: Sequence[int]) -> list[Usage]:
     """Every kernel of csrc/cuda at every architecture."""
-    found = (compile_cuda(source, arch) for source in cuda_sources() for arch in archs)
+    jobs = list(product(cuda_sources(), archs))
+    with ThreadPool(min(2, os.cpu_count() or 1)) as pool:  # each waits for a compiler
+        found = pool.starmap(compile_cuda, jobs)
     return [usage for usages in found for usage in usages]
 
 

@@ -1,0 +1,60 @@
+"""Fixtures and settings for every test."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import hypothesis
+import pytest
+import torch
+
+from fastseg import backends
+
+# Last, so that an instrumented build of fastseg that stands earlier stays the one tested.
+sys.path.append(str(Path(__file__).parents[1]))
+
+hypothesis.settings.register_profile("tests", derandomize=True, deadline=None, max_examples=20)
+hypothesis.settings.load_profile("tests")
+
+
+@pytest.fixture
+def poisoned() -> Iterator[None]:
+    """Fresh memory of PyTorch is NaN, or the largest integer."""
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """PyTorch's threads would only wait for each other on small tensors."""
+    chosen = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(chosen)
+
+
+@pytest.fixture(params=["native", "reference"])
+def backend(request: pytest.FixtureRequest) -> str:
+    """Each backend of the CPU."""
+    reason = backends.why_not(request.param)
+    if reason is not None:
+        pytest.skip(reason)
+    return request.param
+
+
+@pytest.fixture
+def native():
+    """The extension; the instruction set in use is put back."""
+    module = pytest.importorskip("fastseg._native", exc_type=ImportError)
+    chosen = module.isa()
+    yield module
+    module.set_isa(chosen)
+
+
+@pytest.fixture
+def threads() -> Iterator[range]:
+    """Numbers of threads to try; the one in use is put back."""
+    chosen = torch.get_num_threads()
+    yield range(1, 4)
+    torch.set_num_threads(chosen)

@@ -1,0 +1,116 @@
+"""Which backend runs, and why another cannot."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import fastseg
+from fastseg import backends
+from fastseg.backends import BackendUnavailable
+
+CPU = torch.device("cpu")
+X = torch.zeros(1, 1, 8, 9)
+
+
+def python(*arguments: str) -> str:
+    command = [sys.executable, "-W", "error", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("operator", backends.IMPLEMENTED)
+def test_auto_takes_the_first_that_runs_here(operator, native):
+    assert backends.resolve(operator, CPU) == "native"
+    assert backends.resolve(operator, CPU, "native") == "native"
+    assert backends.resolve(operator, CPU, "reference") == "reference"
+    # No kernel is for this device.
+    assert backends.resolve(operator, torch.device("meta")) == "reference"
+
+
+def test_load_gives_the_module(native):
+    for name in ("native", "reference"):
+        module = backends.load("iem", CPU, name)
+        assert module.__name__ == f"fastseg.ops.inpaint._{name}"
+        assert callable(module.iem)
+
+
+def test_every_kernel_has_its_module():
+    from importlib.util import find_spec
+
+    for operator, (family, kernels) in backends.IMPLEMENTED.items():
+        for name in ("reference", *kernels):
+            assert find_spec(f"fastseg.ops.{family}._{name}"), (operator, name)
+            assert name in backends.NAMES
+
+
+def test_a_named_backend_never_falls_back():
+    with pytest.raises(ValueError, match=r"`backend` must be one of 'auto', .*, got 'numba'"):
+        backends.resolve("iem", CPU, "numba")
+    with pytest.raises(BackendUnavailable, match="'triton' cannot run iem: it has no kernel for"):
+        backends.resolve("iem", CPU, "triton")
+    with pytest.raises(BackendUnavailable, match=r"native.*: it runs on cpu tensors, got meta"):
+        backends.resolve("iem", torch.device("meta"), "native")
+    with pytest.raises(BackendUnavailable, match="'triton' cannot run gaussian_filter: "):
+        fastseg.gaussian_filter(X, backend="triton")
+    with pytest.raises(BackendUnavailable, match="'cuda' cannot run iem: "):
+        fastseg.iem(X, backend="cuda")
+
+
+def test_named_backends_are_refused_for_empty_input_too():
+    with pytest.raises(BackendUnavailable, match="'cuda' cannot run iem"):
+        fastseg.iem(X[:0], backend="cuda")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is there")
+def test_why_not_without_a_gpu():
+    assert backends.why_not("reference") is None
+    for name in ("triton", "cuda"):
+        reason = backends.why_not(name)
+        assert reason is not None
+        assert reason.endswith(("is not installed", "PyTorch sees no CUDA device"))
+
+
+def test_report_names_every_backend_and_operator(native):
+    lines = [line.split() for line in backends.report().splitlines() if line]
+    assert lines[0] == ["backend", "state"]
+    assert ["reference", "ready"] in lines
+    assert ["native", "ready"] in lines
+    assert [line[0] for line in lines[1:5]] == list(backends.NAMES)
+    table = {line[0]: line[1:] for line in lines[6:]}
+    for operator in backends.IMPLEMENTED:
+        expected = [backends.resolve(operator, torch.device(d)) for d in ("cpu", "cuda")]
+        assert table[operator] == expected
+
+
+def test_the_module_prints_the_report():
+    out = python("-m", "fastseg.backends")
+    assert out.startswith("backend")
+    for name in (*backends.NAMES, *backends.IMPLEMENTED):
+        assert name in out
+
+
+def test_auto_runs_on_the_reference_where_the_extension_is_missing():
+    out = python(
+        "-c",
+        """
+import sys
+sys.modules["fastseg._native"] = None
+import torch, fastseg
+from fastseg import backends
+images = torch.arange(2 * 3 * 9 * 8, dtype=torch.uint8).view(2, 3, 9, 8)
+auto, named = (fastseg.iem(images, iterations=3, backend=b) for b in ("auto", "reference"))
+assert torch.equal(auto.masks, named.masks) and torch.equal(auto.error, named.error)
+assert backends.resolve("gaussian_filter", torch.device("cpu")) == "reference"
+try:
+    fastseg.gaussian_filter(images.float(), backend="native")
+except backends.BackendUnavailable as error:
+    print(error)
+print(backends.report())
+""",
+    )
+    reason = "the extension fastseg._native is not built"
+    assert out.startswith(f"backend 'native' cannot run gaussian_filter: {reason}")
+    assert f"native     {reason}" in out

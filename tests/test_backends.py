@@ -114,3 +114,8 @@ print(backends.report())
     reason = "the extension fastseg._native is not built"
     assert out.startswith(f"backend 'native' cannot run gaussian_filter: {reason}")
     assert f"native     {reason}" in out
+
+
+def test_importing_fastseg_loads_no_compiler():
+    code = "import fastseg, sys; print(sorted({'torch._dynamo', 'triton', 'cupy'} & set(sys.modules)))"
+    assert python("-c", code) == "[]\n"

@@ -55,8 +55,6 @@ def why_not(backend: str) -> str | None:
     return None
 
 
-# What can run here stays as it is, so torch.compile need not look inside.
-@torch.compiler.assume_constant_result
 def resolve(operator: str, device: torch.device, backend: str = "auto") -> str:
     """The backend that runs `operator` on `device`.
 

@@ -48,6 +48,12 @@ def _check_kernel(sigma: float, taps: int, passes: int) -> None:
     check_int("passes", passes, 1)
 
 
+def _check_backend(operator: str, x: torch.Tensor, backend: str) -> None:
+    """It can run here. A compiled graph finds that out when it runs."""
+    if not torch.compiler.is_compiling():
+        backends.resolve(operator, x.device, backend)
+
+
 def _wide(x: torch.Tensor) -> torch.Tensor:
     """In float32, if in half precision."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
@@ -84,7 +90,7 @@ def gaussian_filter(
     check_ndim("x", x, "BCHW")
     check_dtype("x", x, FLOATS)
     _check_kernel(sigma, taps, passes)
-    backends.resolve("gaussian_filter", x.device, backend)
+    _check_backend("gaussian_filter", x, backend)
     return torch.ops.fastseg.gaussian_filter(x, float(sigma), taps, passes, backend)
 
 
@@ -239,7 +245,7 @@ def iem(
     check_number("lamb", lamb, 0)
     check_choice("smoothing", smoothing, SMOOTHINGS)
     _check_kernel(sigma, taps, passes)
-    backends.resolve("iem", pixels.device, backend)
+    _check_backend("iem", pixels, backend)
     options = (iterations, float(lamb), smoothing, bool(boundary_only), float(sigma), taps, passes)
     parts = torch.ops.fastseg.iem(pixels.detach(), start, lo, hi, *options, backend)
     return IEMResult(*map(back, parts))

@@ -12,9 +12,9 @@
 // layer's mean colour. Pixels farther than r from every boundary pixel only enter the sums E, W
 // and T, and there ψ is the other layer's mean: the far field costs one pass over x.
 //
-// `known` and `total` are integers in units of 2⁻²⁹: adding and subtracting them is exact, so a
-// mask's history leaves nothing behind, where floats would drown K*M̄ beside an almost known
-// neighbourhood in rounding. |x| ≤ 2 and K's rows sum to at most 1, so they fit.
+// `known` and `total` are integers in units of 2⁻²⁹. A stamp is rounded once, whatever is there
+// already, and sums and differences of integers are exact; floats would drown a K*M̄ of 1e-4 in the
+// rounding of sums near 1. |x| ≤ 2 and K's rows sum to at most 1, so all fit.
 
 constexpr double MEAN_WEIGHT = 1e-8;  // ε
 constexpr float UNIT = 1.0f / (1 << 29);
@@ -158,7 +158,7 @@ template <int C>
 struct Iem {
   const Block& b;
   const Problem& p;
-  Workspace& s;    // one a block
+  Shared<Workspace> s;
   double count;    // |M|
   double error;    // E_f + E_b
   float constant;  // of the gradient: what is the same at every pixel

@@ -15,11 +15,11 @@ if sanitizers := os.environ.get("FASTSEG_SANITIZE"):
 else:
     sanitize, optimise = [], ["-O3", "-g0"]
 
-# native.cpp builds its kernels for x86-64-v2, v3 and v4 and picks one at run time, so nothing here
+# each_isa.h builds the kernels for x86-64-v2, v3 and v4 and picks one at run time, so nothing here
 # names a processor.
 native = Extension(
     "fastseg._native",
-    sources=["csrc/native.cpp"],
+    sources=sorted(glob("csrc/*.cpp")),
     depends=glob("csrc/*.h"),
     include_dirs=["csrc", get_include()],
     language="c++",

@@ -5,7 +5,7 @@
 //   pack       LANES values in vector registers    one value of each CUDA thread
 //
 // A body walks packs with Block::each / each_set, keeps partial sums a thread, and joins them with
-// Block::sum. Included once per instruction set, inside that set's namespace (native.cpp), or once
+// Block::sum. Included once per instruction set, inside that set's namespace (each_isa.h), or once
 // by a CUDA source; hence no include guard and no standard header.
 
 #ifdef __CUDACC__

@@ -1,4 +1,4 @@
-"""The CPU kernels of csrc/native.cpp, on buffers. Private: call fastseg's public functions."""
+"""The CPU kernels of csrc/*.cpp, on buffers. Private: call fastseg's public functions."""
 
 from typing import Any, TypeAlias
 

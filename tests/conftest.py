@@ -1,5 +1,6 @@
 """Fixtures and settings for every test."""
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +9,12 @@ import hypothesis
 import pytest
 import torch
 
-from fastseg import backends
+# Where there is no GPU, Triton kernels run in Triton's interpreter: it is chosen as Triton is
+# imported, which fastseg does.
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"
+
+from fastseg import backends  # noqa: E402
 
 # Last, so that an instrumented build of fastseg that stands earlier stays the one tested.
 sys.path.append(str(Path(__file__).parents[1]))

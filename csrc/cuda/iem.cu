@@ -1,5 +1,5 @@
 // IEM on a GPU: one thread block an image and initial mask, every update in one launch. The body
-// is csrc/iem.h, which native.cpp builds for the CPU.
+// is csrc/iem.h, which inpaint.cpp builds for the CPU.
 
 #include "block.h"
 //

@@ -1,4 +1,4 @@
-// Every kernel for one instruction set; included inside its namespace (native.cpp).
+// The family's kernels for one instruction set; included inside its namespace (each_isa.h).
 
 #include "block.h"
 //
@@ -6,7 +6,7 @@
 //
 #include "iem.h"
 
-// What native.cpp sees of them.
+// What inpaint.cpp sees of them.
 struct Kernels {
   using IemProblem = Problem;
   template <class T>

@@ -2,6 +2,8 @@
 
 #include "block.h"
 //
+#include "bits.h"
+//
 #include "filter.h"
 //
 #include "iem.h"

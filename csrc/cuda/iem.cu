@@ -3,6 +3,8 @@
 
 #include "block.h"
 //
+#include "bits.h"
+//
 #include "filter.h"
 //
 #include "iem.h"

@@ -94,8 +94,12 @@ def _source() -> str:
         folder = resources.files("fastseg.csrc")
     except ModuleNotFoundError:  # a checkout that is not installed
         folder = Path(__file__).parents[3] / "csrc"
-    text = (folder / "cuda" / "iem.cu").read_text("utf-8")
-    return re.sub('#include "(.+)"', lambda name: (folder / name[1]).read_text("utf-8"), text)
+
+    def written_in(path: str) -> str:
+        text = folder.joinpath(*path.split("/")).read_text("utf-8")
+        return re.sub('#include "(.+)"', lambda name: written_in(name[1]), text)
+
+    return written_in("cuda/iem.cu")
 
 
 @cache

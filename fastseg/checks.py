@@ -1,5 +1,6 @@
 """Argument checks. Each names the argument, says what it got and what it needs."""
 
+import math
 from collections.abc import Collection
 from numbers import Integral, Real
 
@@ -15,6 +16,8 @@ __all__ = [
     "check_shape",
     "check_tensor",
 ]
+
+INT32_MAX = 2**31 - 1
 
 
 def check_tensor(name: str, value: object) -> None:
@@ -58,27 +61,32 @@ def check_same_device(name: str, tensor: torch.Tensor, other: str, reference: to
         )
 
 
-def check_choice(name: str, value: object, allowed: Collection[str]) -> None:
-    """`value` is one of the strings in `allowed`."""
+def check_choice(name: str, value: object, allowed: Collection[object]) -> None:
+    """`value` is one of those `allowed`."""
     if value not in allowed:
         raise ValueError(f"`{name}` must be one of {', '.join(map(repr, allowed))}, got {value!r}")
 
 
 def check_int(name: str, value: object, minimum: int, odd: bool = False) -> None:
-    """`value` is an integer ≥ `minimum`, odd where asked."""
+    """`value` is an integer ≥ `minimum` that fits in int32, odd where asked."""
     kind = "an odd integer" if odd else "an integer"
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"`{name}` must be {kind}, got {type(value).__name__}")
     if value < minimum or (odd and value % 2 == 0):
         raise ValueError(f"`{name}` must be {kind} of at least {minimum}, got {value}")
+    if value > INT32_MAX:
+        raise ValueError(f"`{name}` must be {kind} of at most {INT32_MAX}, got {value}")
 
 
 def check_number(name: str, value: object, minimum: float, exclusive: bool = False) -> None:
     """`value` is a finite real number ≥ `minimum` (> where `exclusive`)."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"`{name}` must be a number, got {type(value).__name__}")
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
     good = number > minimum if exclusive else number >= minimum
-    if not good or number == float("inf"):
+    if not good or number == math.inf:
         bound = "greater than" if exclusive else "at least"
         raise ValueError(f"`{name}` must be finite and {bound} {minimum:g}, got {number:g}")

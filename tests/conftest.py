@@ -14,7 +14,7 @@ import torch
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
 
-from fastseg import backends  # noqa: E402
+from fastseg import backends
 
 # Last, so that an instrumented build of fastseg that stands earlier stays the one tested.
 sys.path.append(str(Path(__file__).parents[1]))

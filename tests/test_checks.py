@@ -63,6 +63,13 @@ def test_good_values_pass():
         ("int", (3.0, 1), TypeError, "`a` must be an integer, got float"),
         ("int", (True, 0), TypeError, "`a` must be an integer, got bool"),
         ("int", ("3", 1, True), TypeError, "`a` must be an odd integer, got str"),
+        (
+            "int",
+            (2**31, 0),
+            ValueError,
+            "`a` must be an integer of at most 2147483647, got 2147483648",
+        ),
+        ("number", (10**400, 0), ValueError, "`a` must be finite and at least 0, got inf"),
         ("number", (-1, 0), ValueError, "`a` must be finite and at least 0, got -1"),
         ("number", (0, 0, True), ValueError, "`a` must be finite and greater than 0, got 0"),
         ("number", (math.inf, 0), ValueError, "`a` must be finite and at least 0, got inf"),

@@ -299,6 +299,12 @@ def test_memory_of_a_thousand_pictures():
 X = torch.zeros(2, 3, 8, 9)
 
 
+@pytest.mark.parametrize("kernel", [{"sigma": 1e-200}, {"sigma": 1e300}], ids=str)
+def test_extreme_kernels(kernel, backend):
+    masks = iem(X, iterations=3, **kernel, backend=backend).masks
+    assert torch.equal(masks, iem(X.double(), iterations=3, **kernel, backend="reference").masks)
+
+
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
@@ -334,6 +340,11 @@ X = torch.zeros(2, 3, 8, 9)
         ({"lamb": math.nan}, ValueError, "`lamb` must be finite and at least 0, got nan"),
         ({"lamb": "1"}, TypeError, "`lamb` must be a number, got str"),
         ({"smoothing": "mean"}, ValueError, "`smoothing` must be one of 'authors', .* got 'mean'"),
+        (
+            {"boundary_only": "no"},
+            ValueError,
+            "`boundary_only` must be one of True, False, got 'no'",
+        ),
         ({"sigma": -1}, ValueError, "`sigma` must be finite and greater than 0, got -1"),
         ({"taps": 4}, ValueError, "`taps` must be an odd integer of at least 1, got 4"),
         ({"passes": 0}, ValueError, "`passes` must be an integer of at least 1, got 0"),

@@ -10,7 +10,8 @@ TABLE_PAD = 16  # in csrc/filter.h too
 def gaussian(sigma: float, taps: int) -> np.ndarray:
     """Samples of a Gaussian at −⌊taps/2⌋ … ⌊taps/2⌋, scaled to sum 1: float64 (taps,)."""
     offsets = np.arange(taps) - taps // 2
-    weights = np.exp(-0.5 * (offsets / sigma) ** 2)
+    with np.errstate(over="ignore"):  # of a tiny sigma only the centre is left
+        weights = np.exp(-0.5 * (offsets / sigma) ** 2)
     return weights / weights.sum()
 
 
@@ -56,5 +57,5 @@ def least_share(height: int, width: int, sigma: float, taps: int, passes: int) -
     """Half of the smallest K_ij in units of 2⁻²⁹, at least 32 of them for rounding: what csrc/iem.h
     takes for nothing."""
     shares = [filter_rows(size, sigma, taps, passes) for size in (height, width)]
-    smallest = np.prod([share[share > 0].min() for share in shares])
+    smallest = np.prod([share[share > 0].min(initial=1) for share in shares])
     return max(32, int(smallest * 2**28))

@@ -74,7 +74,7 @@ def check_int(name: str, value: object, minimum: int, odd: bool = False) -> None
         raise TypeError(f"`{name}` must be {kind}, got {type(value).__name__}")
     if value < minimum or (odd and value % 2 == 0):
         raise ValueError(f"`{name}` must be {kind} of at least {minimum}, got {value}")
-    if value > INT32_MAX:
+    if int(value) > INT32_MAX:
         raise ValueError(f"`{name}` must be {kind} of at most {INT32_MAX}, got {value}")
 
 

@@ -340,11 +340,7 @@ def test_extreme_kernels(kernel, backend):
         ({"lamb": math.nan}, ValueError, "`lamb` must be finite and at least 0, got nan"),
         ({"lamb": "1"}, TypeError, "`lamb` must be a number, got str"),
         ({"smoothing": "mean"}, ValueError, "`smoothing` must be one of 'authors', .* got 'mean'"),
-        (
-            {"boundary_only": "no"},
-            ValueError,
-            "`boundary_only` must be one of True, False, got 'no'",
-        ),
+        ({"boundary_only": "no"}, ValueError, "`boundary_only` must be one of True, .* got 'no'"),
         ({"sigma": -1}, ValueError, "`sigma` must be finite and greater than 0, got -1"),
         ({"taps": 4}, ValueError, "`taps` must be an odd integer of at least 1, got 4"),
         ({"passes": 0}, ValueError, "`passes` must be an integer of at least 1, got 0"),

@@ -15,7 +15,7 @@ template <class T>
 using Shared = T&;  // lies in the block's shared memory
 #else
 #define FN inline __attribute__((always_inline))
-#define BODY __attribute__((flatten))  // inlines the lambdas too
+#define BODY __attribute__((noinline, flatten))  // all that it calls in line, lambdas too
 template <class T>
 using Shared = T;
 #endif

@@ -114,7 +114,7 @@ struct Iem {
   FN void stamp_row(const u64* flips, const u64* mask, int y, int pack, int c) const;
   template <int N>
   FN void stamp_column(int y, int rows, int pack, int c, int* sums) const;
-  FN void stamp(const u64* flips, const u64* mask, int* sums);
+  BODY void stamp(const u64* flips, const u64* mask, int* sums);
 
   FN Partial* clear_partial() const {
     Partial* partial = s.partial + b.thread();
@@ -146,7 +146,7 @@ struct Iem {
   }
 
   // The pixels that may change.
-  FN void find_boundary() {
+  BODY void find_boundary() {
     const int words = p.words();
     b.each(p.height, words, [&](int y, int w) {
       const u64* here = s.mask + i64(y) * words + w;
@@ -179,7 +179,7 @@ struct Iem {
   FN float filter_across(int y, int x, const float* gathered) const;
   FN Floats filter_pack(int y, int pack, const float* gathered) const;
   FN void gather(int y0, int rows) const;
-  FN void differentiate();
+  BODY void differentiate();
 
   // after = mask, its candidates set by the sign of their gradient.
   FN void climb() const {

@@ -180,7 +180,7 @@ FN void Iem<C>::gather(int y0, int rows) const {
 
 // `pull`, `slope` and `constant` of every candidate's gradient, and the error.
 template <int C>
-FN void Iem<C>::differentiate() {
+BODY void Iem<C>::differentiate() {
   Partial* partial = clear_partial();
   Misses sums{};
   sweep([&](int y, int rows) { measure(y, rows, sums, partial); },

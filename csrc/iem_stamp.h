@@ -99,7 +99,7 @@ FN void Iem<C>::stamp_column(int y, int rows, int pack, int c, int* sums) const 
 // sums += K*(x·flips), K*flips, where a pixel that leaves `mask` counts −1; `count` and Σ x·M
 // likewise.
 template <int C>
-FN void Iem<C>::stamp(const u64* flips, const u64* mask, int* sums) {
+BODY void Iem<C>::stamp(const u64* flips, const u64* mask, int* sums) {
   Partial* partial = clear_partial();
   spread(flips, false);
   sweep(

@@ -290,6 +290,8 @@ def start(folder, *options):
         [sys.executable, "-X", "faulthandler", "-m", "fastseg", *map(str, arguments)],
         stderr=subprocess.PIPE,
         text=True,
+        # A shell that runs the tests in the background has it ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 

@@ -1,81 +1,13 @@
-"""CUDA timing, and the checks that only a machine with a GPU can make."""
+"""The checks that only a machine with a GPU can make."""
 
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-
-import torch
 
 from . import machine
-from .registry import GateError, Problem
 from .report import write_csv
-from .runner import Timer
-
-# --- Timing ------------------------------------------------------------------------------------
-
-
-def timers(problem: Problem, results: dict[str, Any]) -> list[Timer]:
-    """CUDA-event timers of each variant, and of its CUDA graph where it can be captured."""
-    flush = _flush()
-    ready = []
-    for variant in problem.variants:
-        work = variant.work(results[variant.name])
-        ready.append(Timer(variant, "eager", work, _event_clock(variant.run, flush)))
-        captured = _capture(variant.run)
-        if isinstance(captured, str):
-            print(f"{variant.name}: no CUDA graph ({captured})")
-            continue
-        replay, output = captured
-        replay()
-        try:
-            problem.gate({**results, variant.name: output})
-        except GateError as error:
-            raise GateError(f"replayed from a CUDA graph: {error}") from error
-        ready.append(Timer(variant, "graph", work, _event_clock(replay, flush)))
-    return ready
-
-
-def _flush() -> Callable[[], Any]:
-    """Overwrite twice the L2 cache, so that no call finds its input there."""
-    size = torch.cuda.get_device_properties(torch.cuda.current_device()).L2_cache_size
-    return torch.empty(2 * size, dtype=torch.uint8, device="cuda").zero_
-
-
-def _event_clock(call: Callable[[], Any], flush: Callable[[], Any]) -> Callable[[], float]:
-    def seconds() -> float:
-        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        flush()
-        begin.record()
-        call()
-        end.record()
-        end.synchronize()
-        return begin.elapsed_time(end) / 1e3
-
-    return seconds
-
-
-def _capture(call: Callable[[], Any]) -> tuple[Callable[[], None], Any] | str:
-    """Replay of `call` and where its result will be, or why it cannot be captured."""
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        call()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    try:
-        with torch.cuda.graph(graph):
-            output = call()
-    except RuntimeError as error:  # what PyTorch and CuPy raise for an operation not permitted
-        torch.cuda.synchronize()
-        return str(error).strip().split("\n")[0]
-    return graph.replay, output
-
-
-# --- Checks ------------------------------------------------------------------------------------
 
 
 def check(folder: Path | None) -> bool:

@@ -3,17 +3,14 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import ceil
 
 import numpy as np
 
 from . import machine
-from .registry import Case, Problem, Setup, Variant, Work
+from .registry import Case, Problem, Setup
+from .timers import Timer, cuda_timers, host_timers
 
 __all__ = ["Pace", "Row", "measure", "run"]
-
-# A call shorter than this is repeated, so that the clock and the loop do not count.
-SHORTEST = 0.02
 
 
 @dataclass(frozen=True)
@@ -54,16 +51,6 @@ class Row:
     memory_mib: float | None  #: peak of a call beyond its arguments
 
 
-@dataclass(frozen=True)
-class Timer:
-    """One variant ready to be timed: a call gives the seconds of one solution."""
-
-    variant: Variant
-    mode: str
-    work: Work
-    seconds: Callable[[], float]
-
-
 def run(case: Case, setup: Setup, pace: Pace | None = None) -> list[Row]:
     """Measure every problem of a case.
 
@@ -81,11 +68,7 @@ def measure(name: str, problem: Problem, device: str, pace: Pace) -> list[Row]:
     """Gate, then time the variants of one problem in turn."""
     results = {variant.name: variant.run() for variant in problem.variants}
     problem.gate(results)
-    if device == "cuda":
-        from .gpu import timers
-    else:
-        timers = host_timers
-    ready = timers(problem, results)
+    ready = (cuda_timers if device == "cuda" else host_timers)(problem, results)
     del results
     samples = interleave([timer.seconds for timer in ready], pace)
     bounds = machine.bounds(device)
@@ -94,31 +77,6 @@ def measure(name: str, problem: Problem, device: str, pace: Pace) -> list[Row]:
         _row(name, problem, timer, np.array(times), float(first), bounds)
         for timer, times in zip(ready, samples, strict=True)
     ]
-
-
-def host_timers(problem: Problem, results: dict) -> list[Timer]:
-    """Wall-clock timers."""
-    return [
-        Timer(variant, "eager", variant.work(results[variant.name]), _wall_clock(variant.run))
-        for variant in problem.variants
-    ]
-
-
-def _wall_clock(call: Callable[[], object]) -> Callable[[], float]:
-    calls = 1
-
-    def seconds() -> float:
-        nonlocal calls
-        while True:
-            start = time.perf_counter()
-            for _ in range(calls):
-                call()
-            took = time.perf_counter() - start
-            if took >= SHORTEST / 2:
-                return took / calls
-            calls = ceil(calls * SHORTEST / max(took, SHORTEST / 100))
-
-    return seconds
 
 
 def interleave(timers: Sequence[Callable[[], float]], pace: Pace) -> list[list[float]]:

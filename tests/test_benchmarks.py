@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT))  # `benchmarks` is not installed
 
 from benchmarks import __main__ as program  # noqa: E402
-from benchmarks import machine, quality, registry, report, runner  # noqa: E402
+from benchmarks import machine, quality, registry, report, runner, timers  # noqa: E402
 from benchmarks.images import image_a_thread, photographs  # noqa: E402
 from benchmarks.registry import CASES, GateError, Problem, Setup, Variant, Work  # noqa: E402
 
@@ -136,7 +136,7 @@ def test_a_slow_variant_drops_out_and_a_fast_one_stops_at_the_most(monkeypatch):
 def test_a_row_gives_quantiles_per_unit_ratio_rates_and_share_of_the_bound():
     problem = doubling(2)
     variant = problem.variants[1]
-    timer = runner.Timer(variant, "eager", Work(2, flops=4e9, bytes=1e9), lambda: 0.0)
+    timer = timers.Timer(variant, "eager", Work(2, flops=4e9, bytes=1e9), lambda: 0.0)
     times = np.array([1.0, 2.0, 3.0, 4.0, 5.0])
     row = runner._row("doubling", problem, timer, times, 0.5, (1e10, 1e11))
     assert (row.ms_p20, row.ms, row.ms_p80) == pytest.approx((900, 1500, 2100))
@@ -155,11 +155,11 @@ def test_wall_clock_repeats_a_short_call_and_gives_the_time_of_one(monkeypatch):
         clock[0] += 1e-3
 
     monkeypatch.setattr(runner.time, "perf_counter", lambda: clock[0])
-    seconds = runner._wall_clock(call)
+    seconds = timers._wall_clock(call)
     assert seconds() == pytest.approx(1e-3)
     before = clock[0]
     seconds()
-    assert clock[0] - before == pytest.approx(runner.SHORTEST)
+    assert clock[0] - before == pytest.approx(timers.SHORTEST)
 
 
 def test_a_run_writes_a_csv_that_says_where_it_is_from_and_a_plot(doubling_case, tmp_path, capsys):

@@ -1,7 +1,7 @@
 """fastseg: kernel-accelerated unsupervised image segmentation."""
 
 from . import backends
-from .metrics import BinaryScores, binary_scores
+from .metrics import BinaryScores, SuperpixelScores, binary_scores, superpixel_scores
 from .ops.inpaint import IEMResult, IEMStatus, gaussian_filter, gaussian_inpaint, iem
 
 __version__ = "0.1.0"
@@ -10,10 +10,12 @@ __all__ = [
     "BinaryScores",
     "IEMResult",
     "IEMStatus",
+    "SuperpixelScores",
     "__version__",
     "backends",
     "binary_scores",
     "gaussian_filter",
     "gaussian_inpaint",
     "iem",
+    "superpixel_scores",
 ]

@@ -3,7 +3,7 @@ import pytest
 import torch
 from sklearn.metrics import accuracy_score, f1_score, jaccard_score
 
-from fastseg import binary_scores
+from fastseg import binary_scores, superpixel_scores
 
 
 def masks(*shape, seed=0, share=0.5):
@@ -86,3 +86,112 @@ def test_counts_do_not_round():
 def test_bad_arguments(arguments, error, message):
     with pytest.raises(error, match=message):
         binary_scores(*arguments)
+
+
+# --- superpixels -------------------------------------------------------------------------------
+
+TRUTH = [[0, 0, 0, 1, 1, 1]] * 4
+LABELS = [[5, 5, 5, 5, 7, 7]] * 4  # 5 leaks over one column of segment 1
+
+
+def test_superpixels_hand_computed():
+    scores = superpixel_scores(np.array([LABELS]), np.array([TRUTH]), tolerance=0)
+    # Of the true boundary, columns 2 and 3, the superpixels' has column 3.
+    assert scores.boundary_recall == 0.5
+    # 12·0 of segment 0 (S5: min(12,4) = 4); of segment 1 S5: min(4,12) = 4, S7: min(8,0) = 0.
+    assert scores.undersegmentation_error == pytest.approx(8 / 24)
+    assert scores.asa == pytest.approx(20 / 24)
+    assert scores.count == 2
+    assert superpixel_scores(np.array([LABELS]), np.array([TRUTH]), 1).boundary_recall == 1
+
+
+def brute_force(labels, truth, tolerance):
+    """The definitions, loop by loop."""
+    scored = (labels >= 0) & (truth >= 0)
+    height, width = labels.shape
+
+    def boundary(a):
+        return {
+            (y, x)
+            for y in range(height)
+            for x in range(width)
+            for v, u in ((y - 1, x), (y + 1, x), (y, x - 1), (y, x + 1))
+            if 0 <= v < height and 0 <= u < width and scored[y, x] and scored[v, u]
+            if a[y, x] != a[v, u]
+        }
+
+    found, true = boundary(labels), boundary(truth)
+    span = range(-tolerance, tolerance + 1)
+    hits = sum(any((y + dy, x + dx) in found for dy in span for dx in span) for y, x in true)
+    superpixels = [(labels == i) & scored for i in np.unique(labels[scored])]
+    segments = [(truth == i) & scored for i in np.unique(truth[scored])]
+    leak = sum(
+        min((s & g).sum(), (s & ~g).sum()) for g in segments for s in superpixels if (s & g).any()
+    )
+    best = sum(max((s & g).sum() for g in segments) for s in superpixels)
+    return hits / len(true), leak / scored.sum(), best / scored.sum(), len(superpixels)
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.int32, np.int64])
+def test_superpixels_by_brute_force(dtype):
+    rng = np.random.default_rng(0)
+    labels = np.kron(rng.integers(-1, 6, (3, 5, 4)), np.ones((3, 4))).astype(dtype)[:, :13, :15]
+    truth = np.kron(rng.integers(-1, 3, (3, 4, 5)), np.ones((4, 3))).astype(dtype)[:, :13, :15]
+    scores = superpixel_scores(torch.tensor(labels), torch.tensor(truth), 1)
+    for i in range(3):
+        expected = brute_force(labels[i], truth[i], 1)
+        assert [score[i].item() for score in scores] == pytest.approx(expected)
+
+
+def test_superpixels_that_are_the_truth_score_full_marks():
+    truth = np.random.default_rng(1).integers(0, 9, (2, 30, 40))
+    scores = superpixel_scores(truth + 2**40, truth)
+    assert (scores.boundary_recall == 1).all()
+    assert (scores.undersegmentation_error == 0).all()
+    assert (scores.asa == 1).all()
+    assert (scores.count == 9).all()
+
+
+def test_default_tolerance_follows_the_diagonal():
+    truth, labels = np.zeros((2, 1, 240, 320), int)
+    truth[..., 100:], labels[..., 102:] = 1, 1
+    labels[..., 200:] = 2  # 400 pixels of diagonal: one row and column
+    assert superpixel_scores(labels, truth).boundary_recall == 0.5
+    assert superpixel_scores(labels, truth, 0).boundary_recall == 0
+
+
+def test_superpixels_without_a_pixel():
+    nothing = superpixel_scores(np.full((1, 3, 3), -1), np.zeros((1, 3, 3), int))
+    assert nothing.boundary_recall == 1
+    assert nothing.count == 0
+    assert np.isnan(nothing.asa).all()
+    assert np.isnan(nothing.undersegmentation_error).all()
+    assert all(len(score) == 0 for score in superpixel_scores(*np.zeros((2, 0, 3, 3), int)))
+    assert superpixel_scores(*np.zeros((2, 1, 0, 3), int)).count == 0
+
+
+@pytest.mark.parametrize(
+    ("labels", "truth", "tolerance", "error", "message"),
+    [
+        (torch.zeros(3, 3), torch.zeros(3, 3), 0, ValueError, "`labels` must have 3 dimensions"),
+        (torch.zeros(1, 3, 3), torch.zeros(1, 3, 3).int(), 0, TypeError, "`labels` must be uint8"),
+        (torch.zeros(1, 3, 3).int(), torch.zeros(1, 3, 3), 0, TypeError, "`truth` must be uint8"),
+        (
+            torch.zeros(1, 3, 3).int(),
+            torch.zeros(1, 3, 4).int(),
+            0,
+            ValueError,
+            r"`truth` must have shape \(1, 3, 3\), got \(1, 3, 4\)",
+        ),
+        (
+            torch.zeros(1, 3, 3).int(),
+            torch.zeros(1, 3, 3).int(),
+            -1,
+            ValueError,
+            "`tolerance` must be an integer of at least 0, got -1",
+        ),
+    ],
+)
+def test_superpixel_refusals(labels, truth, tolerance, error, message):
+    with pytest.raises(error, match=message):
+        superpixel_scores(labels, truth, tolerance)

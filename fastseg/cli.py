@@ -15,7 +15,8 @@ import torch
 from . import __version__, backends
 from .predict import Interrupted, MaskFolder, Report, Settings, evaluate, mean_scores, segment
 from .predict.files import write
-from .predict.journal import Row, csv_bytes
+from .predict.journal import csv_bytes
+from .predict.masks import MaskRow
 from .predict.truth import VALUES
 from .predict.workers import cpu_count
 
@@ -194,7 +195,7 @@ def _demo(arguments: argparse.Namespace) -> int:
     return status
 
 
-def _run(arguments: argparse.Namespace, paths: list[str]) -> tuple[list[Row], int]:
+def _run(arguments: argparse.Namespace, paths: list[str]) -> tuple[list[MaskRow], int]:
     """Segment, print what came of it, and say with which status to exit."""
     taps, passes = (21, 1) if arguments.one_filter else (11, 2)
     settings = Settings(

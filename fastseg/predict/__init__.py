@@ -1,13 +1,14 @@
 """From pictures to foreground masks on disk: what `fastseg segment` and `fastseg eval` run.
 
 Rooms, ground floor first: files (which pictures, what names), pictures (decoding), workers
-(threads), render (from arrays to files), journal (what is done), sheet (the contact sheet), truth
-(scoring), task (one picture), segment (a run).
+(threads), render (from arrays to files), journal (what is done), run (a task over pictures), masks
+(one picture's mask), sheet (the contact sheet), truth (scoring), segment (the whole).
 """
 
 from .files import find_pictures
-from .segment import Interrupted, Report, segment
-from .task import Settings
+from .masks import Settings
+from .run import Interrupted, Report
+from .segment import segment
 from .truth import MaskFolder, evaluate, mean_scores
 from .workers import Stopped
 

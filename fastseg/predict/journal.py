@@ -4,32 +4,29 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-from .files import JOURNAL, readable, write
+from .files import write
 
-__all__ = ["Journal", "Row", "csv_bytes"]
+__all__ = ["AnyRow", "Journal", "Row", "csv_bytes", "rounded"]
 
 FAILED = "failed"
+AnyRow = TypeVar("AnyRow", bound="Row")
 
 
 @dataclass(slots=True)
 class Row:
-    """One picture's line in results.csv."""
+    """One picture's line in the table of a run; each command adds what it found out."""
 
     file: str
-    stem: str  #: its mask is masks/<stem>.png
+    stem: str  #: the name of its results
     width: int | None = None
     height: int | None = None
-    foreground: float | None = None  #: share of the pixels
-    error: float | None = None  #: inpainting error at working resolution
-    steps: int | None = None
-    status: str = FAILED  #: how IEM ended, or "failed"
+    status: str = FAILED  #: how it ended
     seconds: float | None = None
     note: str = ""
-    scores: dict[str, float] = field(default_factory=dict)  #: of `truth.score`
 
     @property
     def ok(self) -> bool:
@@ -40,46 +37,36 @@ class Row:
         return f"{self.width}x{self.height}" if self.width else ""
 
     def cells(self) -> dict[str, Any]:
-        """Column → value in results.csv."""
-        return {
-            "file": self.file,
-            "mask": f"masks/{readable(self.stem)}.png" if self.ok else "",
-            "size": self.size,
-            "foreground_share": _rounded(self.foreground, 4),
-            "inpainting_error": _rounded(self.error, 6),
-            "steps": self.steps,
-            "status": self.status,
-            "seconds": _rounded(self.seconds, 4),
-            "note": self.note,
-            **{name: _rounded(value, 6) for name, value in self.scores.items()},
-        }
+        """Column → value in the table."""
+        raise NotImplementedError
 
 
-def _rounded(value: float | None, digits: int) -> float | None:
+def rounded(value: float | None, digits: int) -> float | None:
+    """`value`, unless there is none."""
     return None if value is None else round(value, digits)
 
 
-class Journal:
-    """OUT/fastseg.jsonl: a line for each picture done, with what its results were made from.
+class Journal(Generic[AnyRow]):
+    """A file in OUT with a line for each picture done, and what its results were made from.
 
     A line is whole before the next begins, so a run that is killed loses only what it was at.
     """
 
-    def __init__(self, out: Path) -> None:
-        self.path = out / JOURNAL
-        self.rows: dict[str, Row] = {}
+    def __init__(self, path: Path, row: type[AnyRow]) -> None:
+        self.path = path
+        self.rows: dict[str, AnyRow] = {}
         self._made_from: dict[str, str] = {}
         if not self.path.exists():
             return
         for line in self.path.read_text("utf-8").splitlines():
             try:
-                source, made_from, row = json.loads(line)
-                self.rows[source] = Row(**row)
+                source, made_from, values = json.loads(line)
+                self.rows[source] = row(**values)
                 self._made_from[source] = made_from
             except (ValueError, TypeError):
                 continue  # cut short, or of another version: that picture is done anew
 
-    def find(self, source: str, made_from: str) -> Row | None:
+    def find(self, source: str, made_from: str) -> AnyRow | None:
         """The row of `source` if it was made from just this."""
         return self.rows.get(source) if self._made_from.get(source) == made_from else None
 
@@ -87,7 +74,7 @@ class Journal:
         """Write the file anew, one whole line a picture, before lines are added."""
         write(self.path, "".join(map(self._line, self.rows)).encode())
 
-    def add(self, source: str, made_from: str, row: Row) -> None:
+    def add(self, source: str, made_from: str, row: AnyRow) -> None:
         """Remember `row` of the picture `source`."""
         self.rows[source], self._made_from[source] = row, made_from
         with self.path.open("a", encoding="utf-8") as file:

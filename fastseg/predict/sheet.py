@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from .files import readable, write
-from .journal import Row
+from .masks import MaskRow
 from .render import PANEL_SIDE, PANELS
 
 __all__ = ["write_sheet"]
@@ -45,7 +45,7 @@ article p { margin: 0; color: var(--dim); font-variant-numeric: tabular-nums;
 """
 
 
-def write_sheet(out: Path, rows: Sequence[tuple[str, Row]], facts: Sequence[str]) -> None:
+def write_sheet(out: Path, rows: Sequence[tuple[str, MaskRow]], facts: Sequence[str]) -> None:
     """Write out/index.html, index-2.html, … with `PER_PAGE` pictures each.
 
     Args:
@@ -100,7 +100,7 @@ def _page(cards: str, facts: Sequence[str], page: int, pages: int) -> str:
 """
 
 
-def _card(out: Path, source: str, row: Row) -> str:
+def _card(out: Path, source: str, row: MaskRow) -> str:
     head = f"<h2>{escape(readable(row.stem))}</h2><p>{escape(row.file)}</p>"
     if not row.ok:
         return f'<article class="failed">{head}<p class="note">{escape(row.note)}</p></article>'
@@ -116,7 +116,7 @@ def _card(out: Path, source: str, row: Row) -> str:
     return f'<article><div class="panels">{panels}</div>{head}<p>{facts}</p></article>'
 
 
-def _panel(row: Row, name: str, full: str | None) -> str:
+def _panel(row: MaskRow, name: str, full: str | None) -> str:
     width, height = row.width or 1, row.height or 1
     scale = PANEL_SIDE / max(width, height)
     image = (
@@ -126,7 +126,7 @@ def _panel(row: Row, name: str, full: str | None) -> str:
     return f'<a href="{_url(full)}">{image}</a>' if full else f"<div>{image}</div>"
 
 
-def _facts(row: Row) -> list[str]:
+def _facts(row: MaskRow) -> list[str]:
     facts = [
         row.size.replace("x", " × "),
         f"foreground {row.foreground:.1%}",

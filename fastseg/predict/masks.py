@@ -1,10 +1,8 @@
-"""One picture: decode it, find its mask, write its files."""
+"""One picture's foreground mask: decode it, run IEM, draw."""
 
-import hashlib
-import time
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from threading import Event
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,11 +10,12 @@ import torch
 from .. import backends
 from ..ops.inpaint import IEMStatus, gaussian_inpaint, iem
 from . import render
-from .files import readable, write
-from .journal import Row
-from .pictures import PictureError, read_picture, working_size
+from .files import JOURNAL, readable
+from .journal import Row, rounded
+from .pictures import read_picture, working_size
+from .run import Task
 
-__all__ = ["Job", "Settings", "Task"]
+__all__ = ["MaskRow", "MaskTask", "Settings"]
 
 
 @dataclass(frozen=True)
@@ -63,33 +62,44 @@ class Settings:
         """
         return replace(self, backend=backends.resolve("iem", self.device, self.backend))
 
-    def digest(self) -> str:
-        """The same for the same settings only."""
-        return hashlib.sha256(repr(self).encode()).hexdigest()[:16]
 
+@dataclass(slots=True)
+class MaskRow(Row):
+    """One picture's line in results.csv."""
 
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A picture to segment."""
+    foreground: float | None = None  #: share of the pixels
+    error: float | None = None  #: inpainting error at working resolution
+    steps: int | None = None
+    scores: dict[str, float] = field(default_factory=dict)  #: of `truth.score`
 
-    path: str
-    key: str  #: absolute path
-    stem: str  #: the name of its results
-    made_from: str  #: for the journal
+    def cells(self) -> dict[str, Any]:
+        return {
+            "file": self.file,
+            "mask": f"masks/{readable(self.stem)}.png" if self.ok else "",
+            "size": self.size,
+            "foreground_share": rounded(self.foreground, 4),
+            "inpainting_error": rounded(self.error, 6),
+            "steps": self.steps,
+            "status": self.status,
+            "seconds": rounded(self.seconds, 4),
+            "note": self.note,
+            **{name: rounded(value, 6) for name, value in self.scores.items()},
+        }
 
 
 @dataclass(frozen=True)
-class Task:
-    """What to write for each picture, and how; called on threads."""
+class MaskTask(Task[MaskRow]):
+    """A foreground mask for each picture."""
 
-    out: Path
     settings: Settings
-    overlay: bool
-    sheet: bool
-    closed: Event = field(default_factory=Event)  #: set: write nothing any more
+    overlay: bool = False
+    sheet: bool = True
+
+    row = MaskRow
+    journal, table = JOURNAL, "results.csv"
+    ours = ("masks", "overlays", "sheet", "index.html")
 
     def outputs(self, stem: str) -> list[Path]:
-        """The files of the picture whose results are called `stem`."""
         names = [f"masks/{stem}.png"]
         if self.overlay:
             names.append(f"overlays/{stem}.jpg")
@@ -100,22 +110,7 @@ class Task:
     def in_sheet(self, stem: str) -> bool:
         return (self.out / f"sheet/{stem}{render.PANELS['mask']}").exists()
 
-    def __call__(self, job: Job) -> Row:
-        """Segment one picture. Whatever goes wrong is in the row's note."""
-        start = time.perf_counter()
-        row = Row(readable(job.path), job.stem)
-        try:
-            self._segment(job.path, row)
-        except PictureError as error:
-            row.note = str(error)
-        except OSError as error:
-            row.note = f"cannot be written: {error.strerror or error}"
-        except Exception as error:
-            row.note = f"{type(error).__name__}: {error}"
-        row.seconds = time.perf_counter() - start
-        return row
-
-    def _segment(self, path: str, row: Row) -> None:
+    def contents(self, path: str, row: MaskRow) -> list[bytes]:
         picture, notes = read_picture(path)
         row.width, row.height = picture.size
         x = render.pixels(picture, working_size(*picture.size, self.settings.size))
@@ -123,22 +118,17 @@ class Task:
         del chosen["size"]
         result = iem(x.to(self.settings.device), **chosen)
         mask = render.full_mask(result.masks[0, 0].cpu().numpy(), picture.size)
+        row.foreground = float(np.asarray(mask).mean()) / 255
+        row.error, row.steps = float(result.error), int(result.steps)
+        row.status = IEMStatus(int(result.status)).name.lower()
+        row.note = "; ".join(notes)
 
-        outputs = self.outputs(row.stem)
         contents = [render.encode(mask, ".png")]
         if self.overlay:
             contents.append(render.encode(render.overlay(picture, mask), ".jpg"))
         if self.sheet:
             contents += render.panels(picture, mask, self._inpainted(x, result.masks)).values()
-        if self.closed.is_set():
-            raise PictureError("interrupted")
-        for output, content in zip(outputs, contents, strict=True):
-            write(output, content)
-
-        row.foreground = float(np.asarray(mask).mean()) / 255
-        row.error, row.steps = float(result.error), int(result.steps)
-        row.status = IEMStatus(int(result.status)).name.lower()
-        row.note = "; ".join(notes)
+        return contents
 
     def _inpainted(self, x: torch.Tensor, masks: torch.Tensor) -> np.ndarray:
         """Every pixel predicted from the other layer: x (1,3,h,w) uint8 → (h,w,3) uint8."""

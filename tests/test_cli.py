@@ -17,7 +17,8 @@ import pytest
 from PIL import Image
 
 from fastseg import __version__
-from fastseg.cli import SAMPLES, main
+from fastseg.cli import main
+from fastseg.commands.segment import SAMPLES
 
 QUICK = ["--size", "24", "--iterations", "2"]
 

@@ -1,0 +1,68 @@
+"""`fastseg eval`: score results against the truth."""
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ..predict import MaskFolder, evaluate, mean_scores
+from ..predict.files import write
+from ..predict.journal import csv_bytes
+from ..predict.truth import VALUES
+from .common import OK, SOME_FAILED, UsageError, count, table
+
+__all__ = ["add_to", "add_truth_values", "print_scores"]
+
+
+def add_to(commands: argparse._SubParsersAction) -> None:
+    """The command's arguments."""
+    add = commands.add_parser("eval", help="score results")
+    kinds = add.add_subparsers(required=True, metavar="WHAT")
+    add = kinds.add_parser("masks", help="score foreground masks against true ones")
+    add.add_argument("--pred", required=True, metavar="DIR", help="predicted masks, or OUT itself")
+    add.add_argument("--truth", required=True, metavar="DIR", help="true masks of the same names")
+    add.add_argument("-o", "--out", metavar="CSV", help="write the scores of each image")
+    add.add_argument("--jobs", type=count, metavar="N", help="default: one for each CPU")
+    add_truth_values(add)
+    add.set_defaults(run=_masks)
+
+
+def add_truth_values(add: argparse.ArgumentParser) -> None:
+    add.add_argument("--truth-values", choices=("auto", "index", "grey"), default="auto",
+        help="index: 0 background, 1 foreground, 255 void. grey: foreground from 128 on. auto: "
+        "index if a file in the folder holds 1 and none but 0, 1, 255, else grey")  # fmt: skip
+
+
+def _masks(arguments: argparse.Namespace) -> int:
+    try:
+        pred = MaskFolder(arguments.pred)
+        truth = MaskFolder(arguments.truth, arguments.truth_values)
+        rows = evaluate(pred, truth, arguments.jobs, progress=True)
+        if arguments.out:
+            write(Path(arguments.out), csv_bytes(rows))
+    except (ValueError, OSError) as error:
+        raise UsageError(error) from error
+    failed = [row for row in rows if row["note"]]
+    for row in failed:
+        print(f"{row['file']}: {row['note']}", file=sys.stderr)
+    scores = [{k: v for k, v in row.items() if isinstance(v, float)} for row in rows]
+    print_scores(scores, truth.values)
+    return SOME_FAILED if failed else OK
+
+
+def print_scores(scores: Sequence[Mapping[str, float]], values: str) -> None:
+    means = mean_scores(scores)
+    print(f"Truth masks: {VALUES[values]} (--truth-values {values}).")
+    if not means:
+        print("No mask could be scored.")
+        return
+    names = ("accuracy", "iou", "miou", "dice")
+    print(
+        table(
+            [
+                (f"mean of {sum(map(bool, scores))}, percent", "accuracy", "IoU", "mIoU", "DICE"),
+                ("honest", *(f"{100 * means[name]:.2f}" for name in names)),
+                ("oracle polarity", *(f"{100 * means[f'oracle_{name}']:.2f}" for name in names)),
+            ]
+        )
+    )

@@ -3,6 +3,7 @@
 from . import backends
 from .metrics import BinaryScores, binary_scores
 from .ops.inpaint import IEMResult, IEMStatus, gaussian_filter, gaussian_inpaint, iem
+from .ops.slic import slic
 
 __version__ = "0.1.0"
 
@@ -16,4 +17,5 @@ __all__ = [
     "gaussian_filter",
     "gaussian_inpaint",
     "iem",
+    "slic",
 ]

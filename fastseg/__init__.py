@@ -3,6 +3,7 @@
 from . import backends
 from .metrics import BinaryScores, SuperpixelScores, binary_scores, superpixel_scores
 from .ops.inpaint import IEMResult, IEMStatus, gaussian_filter, gaussian_inpaint, iem
+from .ops.slic import slic
 
 __version__ = "0.1.0"
 
@@ -18,4 +19,5 @@ __all__ = [
     "gaussian_inpaint",
     "iem",
     "superpixel_scores",
+    "slic",
 ]

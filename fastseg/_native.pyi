@@ -30,3 +30,24 @@ def iem(
     boundary_only: bool,
     threads: int,
 ) -> None: ...
+def rgb_to_lab(
+    images: Buffer, low: Buffer, range: Buffer, out: Buffer, threads: int
+) -> None: ...
+def slic(
+    images: Buffer,
+    low: Buffer,
+    range: Buffer,
+    seeds: Buffer,
+    weight: Buffer,
+    reach: Buffer,
+    sizes: Buffer,
+    labels: Buffer,
+    iterations: int,
+    lab: bool,
+    scale: float,
+    zero: bool,
+    seek: bool,
+    connect: bool,
+    start: int,
+    threads: int,
+) -> None: ...

@@ -29,6 +29,7 @@ DEVICE = {"native": "cpu", "triton": "cuda", "cuda": "cuda"}
 IMPLEMENTED: dict[str, tuple[str, tuple[str, ...]]] = {
     "gaussian_filter": ("inpaint", ("native", "triton")),
     "iem": ("inpaint", ("native", "cuda")),
+    "slic": ("slic", ("native",)),
 }
 
 

@@ -1,0 +1,5 @@
+"""SLIC superpixels."""
+
+from .api import slic
+
+__all__ = ["slic"]

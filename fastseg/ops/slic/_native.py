@@ -1,0 +1,69 @@
+"""CPU launcher of csrc/slic.h."""
+
+import numpy as np
+import torch
+
+from ... import _native
+from ._seeds import Seeds
+from ._smooth import smooth
+
+
+def rgb_to_lab(images: torch.Tensor, low: np.ndarray, extent: np.ndarray) -> torch.Tensor:
+    """(v − low) / extent in CIE Lab: images (B,3,H,W) uint8 or float32 → float32."""
+    out = torch.empty(images.shape, dtype=torch.float32)
+    threads = torch.get_num_threads()
+    _native.rgb_to_lab(images.detach().numpy(), low, extent, out.numpy(), threads)
+    return out
+
+
+def slic(
+    images: torch.Tensor,
+    mask: torch.Tensor | None,
+    low: np.ndarray,
+    extent: np.ndarray,
+    seeds: Seeds,
+    scale: float,
+    iterations: int,
+    sigma: tuple[float, float],
+    lab: bool,
+    connected: bool,
+    zero: bool,
+    start: int,
+) -> torch.Tensor:
+    """See `_reference.slic`; images are of any layout."""
+    images = images.detach()
+    if max(sigma) > 0:
+        if lab:
+            images = rgb_to_lab(images, low, extent)
+        else:
+            images = _rescaled(images, low, extent)
+        images = torch.from_numpy(smooth(images.numpy(), sigma))
+        low, extent, lab = np.zeros_like(low), np.zeros_like(extent), False
+    if mask is not None:
+        images = images.float().masked_fill(~mask[:, None], torch.nan)
+    labels = torch.empty((len(images), *images.shape[2:]), dtype=torch.int32)
+    _native.slic(
+        images.numpy(),
+        low,
+        extent,
+        seeds.at,
+        seeds.weight,
+        seeds.reach,
+        seeds.sizes,
+        labels.numpy(),
+        iterations=iterations,
+        lab=lab,
+        scale=scale,
+        zero=zero,
+        seek=mask is not None,
+        connect=connected,
+        start=start,
+        threads=torch.get_num_threads(),
+    )
+    return labels
+
+
+def _rescaled(images: torch.Tensor, low: np.ndarray, extent: np.ndarray) -> torch.Tensor:
+    columns = (torch.from_numpy(v).view(-1, 1, 1, 1) for v in (low, np.where(extent, extent, 1)))
+    least, width = columns
+    return (images.float() - least) / width

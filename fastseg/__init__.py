@@ -18,6 +18,6 @@ __all__ = [
     "gaussian_filter",
     "gaussian_inpaint",
     "iem",
-    "superpixel_scores",
     "slic",
+    "superpixel_scores",
 ]

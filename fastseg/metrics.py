@@ -20,6 +20,7 @@ __all__ = [
     "BinaryScores",
     "SuperpixelScores",
     "binary_scores",
+    "label_boundaries",
     "superpixel_scores",
 ]
 
@@ -128,7 +129,7 @@ def superpixel_scores(labels: Any, truth: Any, tolerance: int | None = None) -> 
     check_int("tolerance", tolerance, 0)
 
     scored = (s >= 0) & (g >= 0)
-    edges, found = (_boundary(value, scored) for value in (g, s))
+    edges, found = (label_boundaries(value, scored) for value in (g, s))
     if found.numel():
         found = F.max_pool2d(found.float(), 2 * tolerance + 1, 1, tolerance) > 0
     hits, all_edges = (value.flatten(1).sum(1).double() for value in (edges & found, edges))
@@ -164,8 +165,10 @@ def _pairs(a: torch.Tensor, b: torch.Tensor) -> tuple[tuple, torch.Tensor, torch
     return (pairs // width, values[pairs % width]), which, counts.double()
 
 
-def _boundary(labels: torch.Tensor, scored: torch.Tensor) -> torch.Tensor:
-    """Pixels with a 4-neighbour of another label, both scored: bool (B,H,W)."""
+def label_boundaries(labels: torch.Tensor, scored: torch.Tensor | None = None) -> torch.Tensor:
+    """Pixels (B,H,W) with a 4-neighbour of another label, both of them `scored`: bool."""
+    if scored is None:
+        scored = torch.ones_like(labels, dtype=torch.bool)
     edges = torch.zeros_like(scored)
     for value, counts, found in ((labels, scored, edges), (labels.mT, scored.mT, edges.mT)):
         differ = (value[:, 1:] != value[:, :-1]) & counts[:, 1:] & counts[:, :-1]

@@ -7,7 +7,7 @@ from ..predict import Report
 
 __all__ = [
     "BAD_USAGE", "INTERRUPTED", "OK", "SOME_FAILED", "UsageError", "add_run_options", "count",
-    "number", "sides", "size", "summary", "table", "whole",
+    "number", "positive", "sides", "size", "summary", "table", "whole",
 ]  # fmt: skip
 
 OK, SOME_FAILED, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -37,6 +37,13 @@ def size(text: str) -> int | None:
 
 def sides(text: str) -> tuple[int, ...]:
     return tuple(count(part) for part in text.split(","))
+
+
+def positive(text: str) -> float:
+    value = number(text)
+    if value == 0:
+        raise argparse.ArgumentTypeError(f"must be greater than 0, got {text!r}")
+    return value
 
 
 def number(text: str) -> float:

@@ -5,11 +5,11 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ..predict import MaskFolder, evaluate, mean_scores
+from ..predict import LabelFolder, MaskFolder, evaluate, evaluate_superpixels, mean_scores
 from ..predict.files import write
 from ..predict.journal import csv_bytes
 from ..predict.truth import VALUES
-from .common import OK, SOME_FAILED, UsageError, count, table
+from .common import OK, SOME_FAILED, UsageError, count, table, whole
 
 __all__ = ["add_to", "add_truth_values", "print_scores"]
 
@@ -25,6 +25,19 @@ def add_to(commands: argparse._SubParsersAction) -> None:
     add.add_argument("--jobs", type=count, metavar="N", help="default: one for each CPU")
     add_truth_values(add)
     add.set_defaults(run=_masks)
+
+    add = kinds.add_parser("superpixels", help="score superpixels against true segments")
+    add.add_argument("--pred", required=True, metavar="DIR", help="label maps, or OUT itself")
+    add.add_argument("--truth", required=True, metavar="DIR",
+        help="true label maps, PNG or NPY, of the same names, or NAME_0, NAME_1, … of several "
+        "annotators")  # fmt: skip
+    add.add_argument("--void", type=whole, metavar="V", help="leave out the truth's pixels of this "
+        "value")  # fmt: skip
+    add.add_argument("--tolerance", type=whole, metavar="N", help="of boundary recall in pixels "
+        "(default: 0.0025 of the diagonal)")  # fmt: skip
+    add.add_argument("-o", "--out", metavar="CSV", help="write the scores of each image")
+    add.add_argument("--jobs", type=count, metavar="N", help="default: one for each CPU")
+    add.set_defaults(run=_superpixels)
 
 
 def add_truth_values(add: argparse.ArgumentParser) -> None:
@@ -66,3 +79,29 @@ def print_scores(scores: Sequence[Mapping[str, float]], values: str) -> None:
             ]
         )
     )
+
+
+def _superpixels(arguments: argparse.Namespace) -> int:
+    try:
+        pred, truth = LabelFolder(arguments.pred), LabelFolder(arguments.truth)
+        options = {name: getattr(arguments, name) for name in ("void", "tolerance", "jobs")}
+        rows = evaluate_superpixels(pred, truth, **options, progress=True)
+        if arguments.out:
+            write(Path(arguments.out), csv_bytes(rows))
+    except (ValueError, OSError) as error:
+        raise UsageError(error) from error
+    failed = [row for row in rows if row["note"]]
+    for row in failed:
+        print(f"{row['file']}: {row['note']}", file=sys.stderr)
+    scored = [row for row in rows if not row["note"]]
+    if not scored:
+        print("No label map could be scored.")
+        return SOME_FAILED
+
+    def mean(name: str) -> float:
+        return sum(row[name] for row in scored) / len(scored)
+
+    heads = (f"mean of {len(scored)}", "boundary recall", "undersegm. error", "ASA", "superpixels")
+    percent = (f"{mean(name):.2%}" for name in list(scored[0])[1:4])
+    print(table([heads, ("", *percent, f"{mean('count'):.1f}")]))
+    return SOME_FAILED if failed else OK

@@ -1,25 +1,32 @@
-"""From pictures to foreground masks on disk: what `fastseg segment` and `fastseg eval` run.
+"""From pictures to masks and superpixels on disk: what `fastseg segment` and `fastseg eval` run.
 
 Rooms, ground floor first: files (which pictures, what names), pictures (decoding), workers
 (threads), render (from arrays to files), journal (what is done), run (a task over pictures), masks
-(one picture's mask), sheet (the contact sheet), truth (scoring), segment (the whole).
+(one picture's mask), sheet (the contact sheet), truth (scoring), segment (the whole); labels (label
+maps and their scoring), superpixels (the whole).
 """
 
 from .files import find_pictures
+from .labels import LabelFolder, evaluate_superpixels
 from .masks import Settings
 from .run import Interrupted, Report
 from .segment import segment
+from .superpixels import SlicSettings, superpixels
 from .truth import MaskFolder, evaluate, mean_scores
 from .workers import Stopped
 
 __all__ = [
     "Interrupted",
+    "LabelFolder",
     "MaskFolder",
     "Report",
     "Settings",
+    "SlicSettings",
     "Stopped",
     "evaluate",
+    "evaluate_superpixels",
     "find_pictures",
     "mean_scores",
     "segment",
+    "superpixels",
 ]

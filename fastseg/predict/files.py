@@ -7,7 +7,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["JOURNAL", "OUTPUTS", "Source", "find_pictures", "name_outputs", "readable", "write"]
+__all__ = [
+    "JOURNAL",
+    "OUTPUTS",
+    "SUPERPIXELS",
+    "Source",
+    "find_pictures",
+    "name_outputs",
+    "readable",
+    "write",
+]
 
 # In a folder only these are taken for pictures. HEIF is named so that it is not passed over in
 # silence: it is tried, and Pillow says that it cannot read it.
@@ -15,9 +24,10 @@ SUFFIXES = (
     ".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm",
     ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp",
 )  # fmt: skip
-# An output folder is known by its journal; what lies in these folders beside one is never input.
-JOURNAL = "fastseg.jsonl"
-OUTPUTS = ("masks", "overlays", "sheet")
+# An output folder is known by its journal, of masks or of superpixels; what lies in these folders
+# beside one is never input.
+JOURNAL, SUPERPIXELS = "fastseg.jsonl", "superpixels.jsonl"
+OUTPUTS = ("masks", "overlays", "sheet", "labels", "boundaries")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +76,7 @@ def _expand(path: str) -> Iterator[Source]:
 def _walk(folder: str, root: str) -> Iterator[Source]:
     unreadable: list[str] = []
     for here, folders, names in os.walk(folder, onerror=lambda e: unreadable.append(e.filename)):
-        skip = OUTPUTS if JOURNAL in names else ()
+        skip = OUTPUTS if JOURNAL in names or SUPERPIXELS in names else ()
         folders[:] = sorted(f for f in folders if f not in skip and not f.startswith("."))
         for name in sorted(names):
             if _is_picture(name):

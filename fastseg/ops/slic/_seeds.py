@@ -53,14 +53,13 @@ def seeds(height: int, width: int, mask: torch.Tensor | None, batch: int, option
         if not count:
             continue
         at[i, :count] = points
-        weight[i] = 1.0 / float(np.float32(step) * np.float32(step))
+        # The only centre of a mask has no distance to others.
+        weight[i] = 1.0 / float(np.float32(step) * np.float32(step)) if step else 0
         reach[i] = [2 * s for _, s in grid(height, width, count)]
         factors = options["min_size_factor"], options["max_size_factor"]
         sizes[i] = [int(min(f * (pixels / count), INT32_MAX)) for f in factors]
     if mask is None:
-        at, weight, reach, sizes = (
-            np.repeat(a, batch, axis=0) for a in (at, weight, reach, sizes)
-        )
+        at, weight, reach, sizes = (np.repeat(a, batch, axis=0) for a in (at, weight, reach, sizes))
     return Seeds(at, weight, reach, sizes)
 
 
@@ -76,7 +75,7 @@ def mask_seeds(mask: np.ndarray, count: int) -> tuple[np.ndarray, float, int]:
     pixels = np.argwhere(mask).astype(float)
     if not len(pixels):
         return pixels, 1.0, 0
-    random = np.random.RandomState(123)  # noqa: NPY002  its sequence is part of the definition
+    random = np.random.RandomState(123)
     all_of_them = np.arange(len(pixels))
     chosen = np.sort(random.choice(all_of_them, min(count, len(pixels)), replace=False))
     dense = all_of_them

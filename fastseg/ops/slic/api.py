@@ -118,12 +118,9 @@ def slic(
 
 
 def _check_sigma(sigma: float | Sequence[float]) -> list[float]:
-    if isinstance(sigma, Sequence) and not isinstance(sigma, str):
-        if len(sigma) != 2:
-            raise ValueError(f"`sigma` must be one number or two, got {len(sigma)}")
-        blur = list(sigma)
-    else:
-        blur = [sigma, sigma]
+    blur: list[Any] = [*sigma] if isinstance(sigma, list | tuple) else [sigma, sigma]
+    if len(blur) != 2:
+        raise ValueError(f"`sigma` must be one number or two, got {len(blur)}")
     for value in blur:
         check_number("sigma", value, 0)
     return [float(value) for value in blur]

@@ -4,66 +4,58 @@
 
 constexpr int CHUNK = 64;  // columns worked on together
 
-FN double bits_to_double(u64 bits) {
-  double value;
-  __builtin_memcpy(&value, &bits, sizeof value);
-  return value;
-}
-FN u64 double_to_bits(double value) {
-  u64 bits;
-  __builtin_memcpy(&bits, &value, sizeof bits);
-  return bits;
-}
+// Half a pack, for as many doubles fill a register.
+constexpr int HALF = LANES / 2;
+typedef double Doubles __attribute__((vector_size(8 * HALF)));
+typedef u64 Longs __attribute__((vector_size(8 * HALF)));
+typedef float Halfs __attribute__((vector_size(4 * HALF)));
+typedef float LooseHalfs __attribute__((vector_size(4 * HALF), aligned(4), may_alias));
 
-// x to the power p for normal x > 0, to about 1e-12, without a branch.
-FN double power(double x, double p) {
+FN Halfs load_half(const float* p) { return *reinterpret_cast<const LooseHalfs*>(p); }
+FN void store_half(float* p, Halfs v) { *reinterpret_cast<LooseHalfs*>(p) = v; }
+
+// x to the power p for normal x > 0, to about 1e-9, far below what
+// float32 shows.
+FN Doubles power(Doubles x, double p) {
   const double shift = 0x1.8p52;           // adding it rounds to an integer, in the lowest bits
   const u64 half = 0x3fe6a09e667f3bcdull;  // of √½
-  const u64 bits = double_to_bits(x);
-  const u64 exponent = (bits - half + (1ull << 62)) >> 52;                     // biased by 1024
-  const double m = bits_to_double(bits - (exponent << 52) + (1024ull << 52));  // √½ … √2
-  const double e = bits_to_double(exponent | 0x4330000000000000ull) - (0x1p52 + 1024);
-  const double s = (m - 1) / (m + 1), q = s * s;
-  double log = 1.0 / 15;
-  log = log * q + 1.0 / 13, log = log * q + 1.0 / 11, log = log * q + 1.0 / 9;
-  log = log * q + 1.0 / 7, log = log * q + 1.0 / 5, log = log * q + 1.0 / 3, log = log * q + 1;
-  const double t = p * (e + s * log * 2.8853900817779268147);
-  const double n = t + shift;
-  const double z = (t - (n - shift)) * 0.69314718055994530942;
-  double exp = 1.0 / 3628800;
-  exp = exp * z + 1.0 / 362880, exp = exp * z + 1.0 / 40320, exp = exp * z + 1.0 / 5040;
-  exp = exp * z + 1.0 / 720, exp = exp * z + 1.0 / 120, exp = exp * z + 1.0 / 24;
-  exp = exp * z + 1.0 / 6, exp = exp * z + 0.5, exp = exp * z + 1, exp = exp * z + 1;
-  return bits_to_double(double_to_bits(exp) + (double_to_bits(n) << 52));
+  const u64 one = 1024ull << 52;
+  const Longs bits = (Longs)x;
+  const Longs exponent = (bits - half + (1ull << 62)) >> 52;   // biased by 1024
+  const Doubles m = (Doubles)(bits - (exponent << 52) + one);  // √½ … √2
+  const Doubles e = (Doubles)(exponent | 0x4330000000000000ull) - (0x1p52 + 1024);
+  const Doubles s = (m - 1) / (m + 1), q = s * s;
+  Doubles log = q * (1.0 / 11) + 1.0 / 9;
+  for (const double odd : {7.0, 5.0, 3.0, 1.0}) log = log * q + 1 / odd;
+  const Doubles t = p * (e + s * log * 2.8853900817779268147);
+  const Doubles n = t + shift;
+  const Doubles z = (t - (n - shift)) * 0.69314718055994530942;
+  Doubles exp = z * (1.0 / 40320) + 1.0 / 5040;
+  for (const double factorial : {720.0, 120.0, 24.0, 6.0, 2.0, 1.0, 1.0})
+    exp = exp * z + 1 / factorial;
+  return (Doubles)((Longs)exp + ((Longs)n << 52));
 }
 
-FN float linear(float v) {  // sRGB's gamma undone
-  const float curve = float(power((v + 0.055f) / 1.055f, 2.4f));
-  return v > 0.04045f ? curve : v / 12.92f;
+// vᵖ of sRGB's and of Lab's curve above `knee`, else what `straight` holds.
+FN Halfs curve(Halfs v, Halfs base, double p, float knee, Halfs straight) {
+  const Halfs curved =
+      __builtin_convertvector(power(__builtin_convertvector(base, Doubles), p), Halfs);
+  return v > knee ? curved : straight;
 }
-FN float lightness(float v) {
-  const float root = float(power(v, 1.0 / 3));
-  return v > 0.008856f ? root : 7.787f * v + 16.0f / 116.0f;
-}
-FN float weigh(float r, float g, float b, float of_r, float of_g, float of_b, float white) {
-  return (r * of_r + g * of_g + b * of_b) / white;
-}
+FN Halfs linear(Halfs v) { return curve(v, (v + 0.055f) / 1.055f, 2.4f, 0.04045f, v / 12.92f); }
+FN Halfs lightness(Halfs v) { return curve(v, v, 1.0 / 3, 0.008856f, 7.787f * v + 16.0f / 116.0f); }
 
 // CHUNK pixels from RGB to Lab (D65, 2°), in place.
 BODY void to_lab(float* r, float* g, float* b) {
-  for (float* plane : {r, g, b})
-    for (int i = 0; i < CHUNK; ++i) plane[i] = linear(plane[i]);
-  for (int i = 0; i < CHUNK; ++i) {
-    const float x = weigh(r[i], g[i], b[i], 0.412453f, 0.357580f, 0.180423f, 0.95047f);
-    const float y = weigh(r[i], g[i], b[i], 0.212671f, 0.715160f, 0.072169f, 1.0f);
-    const float z = weigh(r[i], g[i], b[i], 0.019334f, 0.119193f, 0.950227f, 1.08883f);
-    r[i] = x, g[i] = y, b[i] = z;
-  }
-  for (float* plane : {r, g, b})
-    for (int i = 0; i < CHUNK; ++i) plane[i] = lightness(plane[i]);
-  for (int i = 0; i < CHUNK; ++i) {
-    const float x = r[i], y = g[i], z = b[i];
-    r[i] = 116.0f * y - 16.0f, g[i] = 500.0f * (x - y), b[i] = 200.0f * (y - z);
+  for (int i = 0; i < CHUNK; i += HALF) {
+    const Halfs lr = linear(load_half(r + i)), lg = linear(load_half(g + i));
+    const Halfs lb = linear(load_half(b + i));
+    const Halfs x = lightness((lr * 0.412453f + lg * 0.357580f + lb * 0.180423f) / 0.95047f);
+    const Halfs y = lightness(lr * 0.212671f + lg * 0.715160f + lb * 0.072169f);
+    const Halfs z = lightness((lr * 0.019334f + lg * 0.119193f + lb * 0.950227f) / 1.08883f);
+    store_half(r + i, 116.0f * y - 16.0f);
+    store_half(g + i, 500.0f * (x - y));
+    store_half(b + i, 200.0f * (y - z));
   }
 }
 

@@ -29,26 +29,32 @@ BODY void update(const SlicProblem& p, const SlicState& s, int from, int to, int
   const int channels = C ? C : p.channels, features = p.features();
   for (int k = from; k < to; ++k) s.members[k] = 0;
   for (i64 i = i64(from) * features; i < i64(to) * features; ++i) s.centres[i] = 0;
-  each_run(p, s, top, bottom, [&](int k, int y, int x, int end) {
-    if (k < from || k >= to) return;
-    float* centre = s.centres + i64(k) * features;
-    s.members[k] += end - x;
-    centre[0] = add_integers(centre[0], y, 0, end - x);
-    centre[1] = add_integers(centre[1], x, 1, end - x);
+  for (int y = top; y < bottom; ++y) {
+    const int* labels = s.row(p, y);
     const float* colours = s.colours + i64(y) * p.pitch();
-    if constexpr (C == 3) {
-      const float *a = colours, *b = a + p.plane(), *c = b + p.plane();
-      float sum_a = centre[2], sum_b = centre[3], sum_c = centre[4];
-      for (int i = x; i < end; ++i) sum_a += a[i], sum_b += b[i], sum_c += c[i];
-      centre[2] = sum_a, centre[3] = sum_b, centre[4] = sum_c;
-    } else {
-      for (int c = 0; c < channels; ++c) {
-        float sum = centre[2 + c];
-        for (int i = x; i < end; ++i) sum += colours[c * p.plane() + i];
-        centre[2 + c] = sum;
+    for (int x = 0, end = 0; x < p.width; x = end) {
+      const int k = labels[x];
+      if (k < from || k >= to) {
+        for (end = x + 1; end < p.width && labels[end] == k;) ++end;
+        continue;
       }
+      float* centre = s.centres + i64(k) * features;
+      float sum[C ? C : 1];
+      // The pixel beyond the row's last has no label.
+      if (C) {
+        for (int c = 0; c < C; ++c) sum[c] = centre[2 + c];
+        for (end = x; labels[end] == k; ++end)
+          for (int c = 0; c < C; ++c) sum[c] += colours[c * p.plane() + end];
+        for (int c = 0; c < C; ++c) centre[2 + c] = sum[c];
+      } else {
+        for (end = x; labels[end] == k; ++end)
+          for (int c = 0; c < channels; ++c) centre[2 + c] += colours[c * p.plane() + end];
+      }
+      s.members[k] += end - x;
+      centre[0] = add_integers(centre[0], y, 0, end - x);
+      centre[1] = add_integers(centre[1], x, 1, end - x);
     }
-  });
+  }
   for (int k = from; k < to; ++k)
     for (int f = 0; f < features; ++f)
       s.centres[i64(k) * features + f] /= float(s.members[k]);  // NaN without pixels

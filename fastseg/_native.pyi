@@ -30,9 +30,7 @@ def iem(
     boundary_only: bool,
     threads: int,
 ) -> None: ...
-def rgb_to_lab(
-    images: Buffer, low: Buffer, range: Buffer, out: Buffer, threads: int
-) -> None: ...
+def rgb_to_lab(images: Buffer, low: Buffer, range: Buffer, out: Buffer, threads: int) -> None: ...
 def slic(
     images: Buffer,
     low: Buffer,

@@ -134,6 +134,41 @@ def check_iem(native: ModuleType) -> None:
     assert (error, steps, status) == ([0.0, 0.0], [0, 0], [3, 3])  # emptied
 
 
+def check_slic(native: ModuleType) -> None:
+    """Four coloured quadrants are found; a flat image keeps the grid."""
+    side, half = 20, 10
+    quadrants = [2 * (y >= half) + (x >= half) for y in range(side) for x in range(side)]
+    pixels = [60 * q for q in quadrants] + [0] * side**2
+    images = buffer("B", (2, 1, side, side), pixels)
+    seeds = buffer("f", (2, 4, 2), [float(v) for y in (5, 15) for x in (5, 15) for v in (y, x)] * 2)
+    results: list = []
+    for threads in (1, 2):
+        labels = buffer("i", (2, side, side))
+        native.slic(
+            images,
+            low=buffer("f", (2,)),
+            range=buffer("f", (2,), [180.0, 0.0]),
+            seeds=seeds,
+            weight=buffer("f", (2,), [0.01, 0.01]),
+            reach=buffer("i", (2, 2), [20] * 4),
+            sizes=buffer("i", (2, 2), [50, 300] * 2),
+            labels=labels,
+            iterations=10,
+            lab=False,
+            scale=10.0,
+            zero=False,
+            seek=False,
+            connect=True,
+            start=0,
+            threads=threads,
+        )
+        results.append(labels.tolist())
+    assert results[0] == results[1], "threads change labels"
+    assert results[0][0] == [quadrants[y * side : (y + 1) * side] for y in range(side)]
+    # Row and column 10 are as far from 5 as from 15 and go to the first.
+    assert results[0][1] == [[2 * (y > 10) + (x > 10) for x in range(side)] for y in range(side)]
+
+
 def check_refusals(native: ModuleType) -> None:
     """Buffers of another format, rank, shape or layout are refused by name, not read."""
 
@@ -168,10 +203,10 @@ def main() -> None:
     sets = native.isas()
     for name in sets:
         native.set_isa(name)
-        for check in (check_filter, check_iem, check_refusals):
+        for check in (check_filter, check_iem, check_slic, check_refusals):
             check(native)
     version = ".".join(map(str, sys.version_info[:2]))
-    print(f"Python {version}, {', '.join(sets)}: {3 * len(sets)} checks passed")
+    print(f"Python {version}, {', '.join(sets)}: {4 * len(sets)} checks passed")
 
 
 if __name__ == "__main__":

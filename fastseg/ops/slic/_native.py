@@ -33,11 +33,8 @@ def slic(
     """See `_reference.slic`; images are of any layout."""
     images = images.detach()
     if max(sigma) > 0:
-        if lab:
-            images = rgb_to_lab(images, low, extent)
-        else:
-            images = _rescaled(images, low, extent)
-        images = torch.from_numpy(smooth(images.numpy(), sigma))
+        convert = rgb_to_lab if lab else _rescaled
+        images = torch.from_numpy(smooth(convert(images, low, extent).numpy(), sigma))
         low, extent, lab = np.zeros_like(low), np.zeros_like(extent), False
     if mask is not None:
         images = images.float().masked_fill(~mask[:, None], torch.nan)

@@ -68,7 +68,8 @@ class Clusters:
     def assign(self, labels: np.ndarray, by_colour: bool, farthest: np.ndarray | None) -> None:
         """Each pixel to the nearest centre whose window it lies in, the first of equals."""
         best = np.where(self.mask, np.float32(np.inf), -np.float32(np.inf))
-        for k, centre in enumerate(self.centres):
+        for k in range(len(self.centres)):
+            centre: np.ndarray = self.centres[k]
             if np.isnan(centre[:2]).any():  # it has lost its pixels
                 continue
             at = tuple(map(self.window, centre[:2], self.reach, self.mask.shape))

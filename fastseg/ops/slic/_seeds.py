@@ -53,21 +53,20 @@ def seeds(height: int, width: int, mask: torch.Tensor | None, batch: int, option
         if not count:
             continue
         at[i, :count] = points
-        weight[i] = 1.0 / float(np.float32(step) * np.float32(step))
+        # The only centre of a mask has no distance to others.
+        weight[i] = 1.0 / float(np.float32(step) * np.float32(step)) if step else 0
         reach[i] = [2 * s for _, s in grid(height, width, count)]
         factors = options["min_size_factor"], options["max_size_factor"]
         sizes[i] = [int(min(f * (pixels / count), INT32_MAX)) for f in factors]
-    if mask is None:
-        at, weight, reach, sizes = (
-            np.repeat(a, batch, axis=0) for a in (at, weight, reach, sizes)
-        )
-    return Seeds(at, weight, reach, sizes)
+    every = [0] * batch if mask is None else list(range(len(each)))
+    return Seeds(at[every], weight[every], reach[every], sizes[every])
 
 
 def mask_seeds(mask: np.ndarray, count: int) -> tuple[np.ndarray, float, int]:
-    """maskSLIC's seeds: centres (K,2), their mean distance along the wider axis, pixels of the mask.
+    """maskSLIC's seeds: centres (K,2), how far the next one is, pixels of the mask.
 
-    k-means of (at most 100 a centre of) the mask's pixels from random ones, always the same
+    The distance is a mean along the axis where it is greater. k-means of the mask's pixels, at
+    most 100 a centre, from random ones that are always the same
     (Irving, "maskSLIC", arXiv:1606.09518, §2).
     """
     from scipy.cluster.vq import kmeans2
@@ -76,7 +75,7 @@ def mask_seeds(mask: np.ndarray, count: int) -> tuple[np.ndarray, float, int]:
     pixels = np.argwhere(mask).astype(float)
     if not len(pixels):
         return pixels, 1.0, 0
-    random = np.random.RandomState(123)  # noqa: NPY002  its sequence is part of the definition
+    random = np.random.RandomState(123)
     all_of_them = np.arange(len(pixels))
     chosen = np.sort(random.choice(all_of_them, min(count, len(pixels)), replace=False))
     dense = all_of_them

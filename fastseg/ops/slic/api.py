@@ -75,7 +75,8 @@ def slic(
         slic_zero: SLIC-zero, which weighs colours by how far they spread in each superpixel.
         start_label: the first label, 0 or 1.
         mask: (B,H,W) bool, the pixels to segment; the others get `start_label` − 1. Centres start
-            from a k-means of the mask's positions (Irving, "maskSLIC", arXiv:1606.09518).
+            from a k-means of the mask's positions (Irving, "maskSLIC", arXiv:1606.09518). An only
+            centre takes every pixel in reach, where scikit-image labels none.
         backend: "auto", or one of `fastseg.backends.NAMES`.
 
     Returns:
@@ -117,12 +118,9 @@ def slic(
 
 
 def _check_sigma(sigma: float | Sequence[float]) -> list[float]:
-    if isinstance(sigma, Sequence) and not isinstance(sigma, str):
-        if len(sigma) != 2:
-            raise ValueError(f"`sigma` must be one number or two, got {len(sigma)}")
-        blur = list(sigma)
-    else:
-        blur = [sigma, sigma]
+    blur: list[Any] = [*sigma] if isinstance(sigma, list | tuple) else [sigma, sigma]
+    if len(blur) != 2:
+        raise ValueError(f"`sigma` must be one number or two, got {len(blur)}")
     for value in blur:
         check_number("sigma", value, 0)
     return [float(value) for value in blur]

@@ -1,0 +1,54 @@
+"""SLIC from small images in a batch to one large one."""
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import torch
+
+import fastseg
+
+from ..images import photographs
+from ..registry import Problem, Setup, Variant, Work, case, require
+
+# (images, side, superpixels)
+SIZES = ((64, 128, 100), (1, 128, 100), (8, 512, 400), (1, 512, 400), (1, 4096, 4000))
+QUICK_SIZES = ((4, 128, 100),)
+# Rounding in the conversion to Lab may decide a tie, which may shift the labels that follow.
+MOST_DIFFERING = 1e-4
+
+
+def work_of(batch: int, side: int) -> Work:
+    """10 iterations of 16 centres a pixel, a distance in 5 dimensions each; one pass over memory.
+
+    A kernel that keeps a tile in cache for its candidates reads the image once an iteration.
+    """
+    pixels = batch * side * side
+    return Work(batch, flops=10 * pixels * 16 * 16, bytes=10 * pixels * (3 + 2) * 4)
+
+
+@case("slic", "cpu")
+def slic(setup: Setup) -> Iterator[Problem]:
+    """Superpixels from float32 RGB with the defaults of scikit-image."""
+    from ..peers import slic as peers
+
+    for batch, side, count in QUICK_SIZES if setup.quick else SIZES:
+        images = photographs(batch, side).float() / 255
+
+        def gate(results: dict[str, Any]) -> None:
+            ours, theirs = results[setup.backend], results["scikit-image"]
+            share = (ours != theirs).double().mean().item()
+            message = f"{share:.4%} of the labels differ from scikit-image's"
+            require(share <= MOST_DIFFERING, message)
+
+        def work(_: torch.Tensor, of=(batch, side)) -> Work:
+            return work_of(*of)
+
+        ours = partial(fastseg.slic, images, count, backend=setup.backend)
+        ways = [
+            Variant(setup.backend, ours, work),
+            Variant("scikit-image", partial(peers.scikit_image, images, count), work, ("≥", 10)),
+        ]
+        if peers.HAS_OPENCV:
+            ways.append(Variant("OpenCV", partial(peers.opencv, images, count), work, ("≥", 6)))
+        yield Problem(f"{batch}×3×{side}×{side} float32, {count}", "image", ways, gate)

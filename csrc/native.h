@@ -31,6 +31,7 @@ namespace py = pybind11;
 extern int chosen_isa;  // index of the instruction set in use (native.cpp)
 
 void bind_inpaint(py::module_& m);
+void bind_region(py::module_& m);
 
 // --- buffers ------------------------------------------------------------------------------------
 
@@ -49,8 +50,16 @@ struct Formats<std::uint8_t> {
   static constexpr const char* codes = "B?";
 };
 template <>
+struct Formats<std::int16_t> {
+  static constexpr const char* codes = "h";
+};
+template <>
 struct Formats<std::int32_t> {
   static constexpr const char* codes = "il";
+};
+template <>
+struct Formats<std::int64_t> {
+  static constexpr const char* codes = "lq";
 };
 
 // A buffer of T; strides count elements.

@@ -3,6 +3,7 @@
 from . import backends
 from .metrics import BinaryScores, binary_scores
 from .ops.inpaint import IEMResult, IEMStatus, gaussian_filter, gaussian_inpaint, iem
+from .ops.region import RegionIndex, region_index, region_pool, region_unpool
 
 __version__ = "0.1.0"
 
@@ -10,10 +11,14 @@ __all__ = [
     "BinaryScores",
     "IEMResult",
     "IEMStatus",
+    "RegionIndex",
     "__version__",
     "backends",
     "binary_scores",
     "gaussian_filter",
     "gaussian_inpaint",
     "iem",
+    "region_index",
+    "region_pool",
+    "region_unpool",
 ]

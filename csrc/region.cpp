@@ -1,0 +1,215 @@
+// Bindings of csrc/region.h, and the index of regions that its kernels walk.
+
+#define FASTSEG_KERNELS "region_kernels.h"
+#include "each_isa.h"
+
+namespace {
+
+using i64 = long long;
+
+// Work that pays for a thread of its own.
+constexpr std::int64_t LEAST_VALUES = 1 << 15;
+
+int crew(std::int64_t values, int threads) {
+  return int(std::min<std::int64_t>(threads, 1 + values / LEAST_VALUES));
+}
+
+// --- index --------------------------------------------------------------------------------------
+
+// Of one image: runs (first, end, region), pixels and box (top, left, bottom, right) a region.
+// Returns the pixel of the first label that is too large, or −1.
+template <class Label>
+std::int64_t index_image(const Label* labels, std::int64_t height, std::int64_t width,
+                         std::int64_t regions, std::int32_t* runs, std::int32_t* num_runs,
+                         std::int32_t* counts, std::int32_t* boxes) {
+  std::fill(counts, counts + regions, 0);
+  std::fill(boxes, boxes + 4 * regions, 0);
+  std::int32_t* run = runs;
+  for (std::int64_t y = 0; y < height; ++y) {
+    const Label* row = labels + y * width;
+    for (std::int64_t x = 0; x < width;) {
+      const Label label = row[x];
+      const std::int64_t first = x;
+      while (++x < width && row[x] == label) continue;
+      if (label < 0) continue;
+      if (label >= regions) return y * width + first;
+      *run++ = std::int32_t(y * width + first);
+      *run++ = std::int32_t(y * width + x);
+      *run++ = std::int32_t(label);
+      std::int32_t* box = boxes + 4 * label;
+      if (counts[label] == 0) box[0] = std::int32_t(y), box[1] = std::int32_t(width);
+      counts[label] += std::int32_t(x - first);
+      box[1] = std::min(box[1], std::int32_t(first));
+      box[2] = std::int32_t(y + 1);
+      box[3] = std::max(box[3], std::int32_t(x));
+    }
+  }
+  *num_runs = std::int32_t((run - runs) / 3);
+  return -1;
+}
+
+template <class Label>
+std::int64_t index_as(const py::buffer& labels_buffer, const py::buffer& runs_buffer,
+                      const py::buffer& num_runs_buffer, const py::buffer& counts_buffer,
+                      const py::buffer& boxes_buffer, int threads) {
+  const auto labels = array<Label>("labels", labels_buffer, 3);
+  const auto runs = array<std::int32_t>("runs", runs_buffer, 3, WRITE);
+  const auto num_runs = array<std::int32_t>("num_runs", num_runs_buffer, 1, WRITE);
+  const auto counts = array<std::int32_t>("counts", counts_buffer, 2, WRITE);
+  const auto boxes = array<std::int32_t>("boxes", boxes_buffer, 3, WRITE);
+  const std::int64_t batch = labels.size(0), height = labels.size(1), width = labels.size(2);
+  const std::int64_t size = height * width, regions = counts.size(1);
+  need(size <= INT32_MAX, "`labels` must have fewer than 2³¹ pixels an image");
+  need(runs.size(0) == batch && runs.size(1) == size && runs.size(2) == 3,
+       "`runs` must have shape (B, H·W, 3)");
+  need(num_runs.size(0) == batch && counts.size(0) == batch,
+       "`num_runs` and `counts` must have the B of `labels`");
+  need(boxes.size(0) == batch && boxes.size(1) == regions && boxes.size(2) == 4,
+       "`boxes` must have shape (B, R, 4)");
+  std::vector<std::int64_t> bad(batch, -1);
+  share(batch, crew(batch * size, threads), 0, [&](std::int64_t b, char*) {
+    bad[b] = index_image(labels.data() + b * size, height, width, regions,
+                         runs.data() + b * size * 3, num_runs.data() + b,
+                         counts.data() + b * regions, boxes.data() + b * regions * 4);
+  });
+  for (std::int64_t b = 0; b < batch; ++b)
+    if (bad[b] >= 0) return b * size + bad[b];
+  return -1;
+}
+
+std::int64_t region_index(const py::buffer& labels, const py::buffer& runs,
+                          const py::buffer& num_runs, const py::buffer& counts,
+                          const py::buffer& boxes, int threads) {
+  const bool wide = holds<std::int64_t>(labels.request());
+  const auto run = wide ? index_as<std::int64_t> : index_as<std::int32_t>;
+  return run(labels, runs, num_runs, counts, boxes, threads);
+}
+
+// --- pooling ------------------------------------------------------------------------------------
+
+// The buffers that every kernel takes, and its tasks: images times shares of the channels.
+template <class T>
+struct Pool {
+  Array<T> x, z;  // pixels (B,C,HW) or (B,HW,C); regions (B,R,C)
+  Array<std::int32_t> runs, num_runs;
+  bool rows;
+  std::int64_t batch, size, channels, regions;
+
+  Pool(const py::buffer& x_buffer, const py::buffer& z_buffer, const py::buffer& runs_buffer,
+       const py::buffer& num_runs_buffer, bool channels_last, bool to_pixels)
+      : x(array<T>("x", x_buffer, 3, to_pixels ? WRITE : READ)),
+        z(array<T>("z", z_buffer, 3, to_pixels ? READ : WRITE)),
+        runs(array<std::int32_t>("runs", runs_buffer, 3)),
+        num_runs(array<std::int32_t>("num_runs", num_runs_buffer, 1)),
+        rows(channels_last),
+        batch(x.size(0)),
+        size(x.size(rows ? 1 : 2)),
+        channels(x.size(rows ? 2 : 1)),
+        regions(z.size(1)) {
+    need(z.size(0) == batch && z.size(2) == channels, "`z` must have shape (B, R, C)");
+    need(runs.size(0) == batch && runs.size(1) == size && runs.size(2) == 3,
+         "`runs` must have shape (B, H·W, 3)");
+    need(num_runs.size(0) == batch, "`num_runs` must have shape (B)");
+  }
+
+  // work(kernels, job, image, memory)
+  template <class F>
+  void each(int threads, const std::int32_t* pixels, F work) const {
+    threads = crew(batch * size * channels, threads);
+    // Planes are shared out in small parts, so that threads end together. Of rows, whose channels
+    // lie together, no more parts than threads.
+    const std::int64_t least = rows ? 16 : 4;
+    std::int64_t part = rows ? batch * channels / std::max(1, threads) : least;
+    part = std::max(least, std::min(part, channels) / least * least);
+    const std::int64_t parts = (channels + part - 1) / part;
+    with_kernels([&](auto kernels) {
+      using K = decltype(kernels);
+      using Job = typename K::template Job<T>;
+      const Job whole{size, channels, 0, part, nullptr, 0, int(regions), nullptr, rows};
+      share(batch * parts, threads, whole.memory(), [&](std::int64_t task, char* memory) {
+        const std::int64_t b = task / parts;
+        Job job = whole;
+        job.from = task % parts * part;
+        job.to = std::min<i64>(job.from + part, channels);
+        job.runs = reinterpret_cast<const typename K::RegionRun*>(runs.data() + b * size * 3);
+        job.count = num_runs.data()[b];
+        job.pixels = pixels ? pixels + b * regions : nullptr;
+        work(kernels, job, b, memory);
+      });
+    });
+  }
+
+  T* image(std::int64_t b) const { return x.data() + b * size * channels; }
+  T* vectors(std::int64_t b) const { return z.data() + b * regions * channels; }
+};
+
+template <class T>
+void sum_as(const py::buffer& x, const py::buffer& runs, const py::buffer& num_runs,
+            const py::buffer& out, bool channels_last, int threads) {
+  const Pool<T> pool(x, out, runs, num_runs, channels_last, false);
+  pool.each(threads, nullptr, [&](auto kernels, const auto& job, std::int64_t b, char* memory) {
+    kernels.sum(job, pool.image(b), memory, pool.vectors(b));
+  });
+}
+
+void region_sum(const py::buffer& x, const py::buffer& runs, const py::buffer& num_runs,
+                const py::buffer& out, bool channels_last, int threads) {
+  const auto run = holds<double>(x.request()) ? sum_as<double> : sum_as<float>;
+  run(x, runs, num_runs, out, channels_last, threads);
+}
+
+template <class T>
+void max_as(const py::buffer& x, const py::buffer& runs, const py::buffer& num_runs,
+            const py::buffer& counts_buffer, const py::buffer& out, const py::buffer& argmax_buffer,
+            bool channels_last, int threads) {
+  const Pool<T> pool(x, out, runs, num_runs, channels_last, false);
+  const auto counts = array<std::int32_t>("counts", counts_buffer, 2);
+  const auto argmax = array<std::int64_t>("argmax", argmax_buffer, 3, WRITE);
+  need(counts.size(0) == pool.batch && counts.size(1) == pool.regions,
+       "`counts` must have shape (B, R)");
+  need(argmax.info.shape == pool.z.info.shape, "`argmax` must have the shape of `out`");
+  pool.each(threads, counts.data(),
+            [&](auto kernels, const auto& job, std::int64_t b, char* memory) {
+              i64* at = reinterpret_cast<i64*>(argmax.data()) + b * pool.regions * pool.channels;
+              kernels.max(job, pool.image(b), memory, pool.vectors(b), at);
+            });
+}
+
+void region_max(const py::buffer& x, const py::buffer& runs, const py::buffer& num_runs,
+                const py::buffer& counts, const py::buffer& out, const py::buffer& argmax,
+                bool channels_last, int threads) {
+  const auto run = holds<double>(x.request()) ? max_as<double> : max_as<float>;
+  run(x, runs, num_runs, counts, out, argmax, channels_last, threads);
+}
+
+template <class T>
+void unpool_as(const py::buffer& z, const py::buffer& runs, const py::buffer& num_runs,
+               const py::buffer& out, bool channels_last, int threads) {
+  const Pool<T> pool(out, z, runs, num_runs, channels_last, true);
+  pool.each(threads, nullptr, [&](auto kernels, const auto& job, std::int64_t b, char*) {
+    kernels.unpool(job, pool.vectors(b), pool.image(b));
+  });
+}
+
+void region_unpool(const py::buffer& z, const py::buffer& runs, const py::buffer& num_runs,
+                   const py::buffer& out, bool channels_last, int threads) {
+  const py::buffer_info info = z.request();
+  const auto run = holds<double>(info)         ? unpool_as<double>
+                   : holds<std::int16_t>(info) ? unpool_as<std::int16_t>
+                                               : unpool_as<float>;
+  run(z, runs, num_runs, out, channels_last, threads);
+}
+
+}  // namespace
+
+void bind_region(py::module_& m) {
+  m.def("region_index", &region_index, py::arg("labels"), py::arg("runs"), py::arg("num_runs"),
+        py::arg("counts"), py::arg("boxes"), py::arg("threads"));
+  m.def("region_sum", &region_sum, py::arg("x"), py::arg("runs"), py::arg("num_runs"),
+        py::arg("out"), py::arg("channels_last"), py::arg("threads"));
+  m.def("region_max", &region_max, py::arg("x"), py::arg("runs"), py::arg("num_runs"),
+        py::arg("counts"), py::arg("out"), py::arg("argmax"), py::arg("channels_last"),
+        py::arg("threads"));
+  m.def("region_unpool", &region_unpool, py::arg("z"), py::arg("runs"), py::arg("num_runs"),
+        py::arg("out"), py::arg("channels_last"), py::arg("threads"));
+}

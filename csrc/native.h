@@ -126,6 +126,16 @@ inline Memory allocate(std::int64_t bytes) {
   return Memory(static_cast<char*>(memory));
 }
 
+// Fresh memory of a large result comes in huge pages: by small ones, the system takes longer to
+// hand it out than a kernel to fill it.
+inline void hint_large(void* memory, std::int64_t bytes) {
+#ifdef MADV_HUGEPAGE
+  const std::uintptr_t begin = (reinterpret_cast<std::uintptr_t>(memory) + 4095) / 4096 * 4096;
+  const std::uintptr_t end = (reinterpret_cast<std::uintptr_t>(memory) + bytes) / 4096 * 4096;
+  if (bytes >= 4 << 20) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
+#endif
+}
+
 // work(task, memory) for every task, each thread with its own `bytes` of memory. The calling
 // thread works too and looks for a pending signal between tasks. Called with the lock held.
 inline void share(std::int64_t tasks, int threads, std::int64_t bytes,

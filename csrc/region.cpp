@@ -87,34 +87,30 @@ std::int64_t region_index(const py::buffer& labels, const py::buffer& runs,
 
 // --- pooling ------------------------------------------------------------------------------------
 
-// The buffers that every kernel takes, and its tasks: images times shares of the channels.
+// Pixels x (B,C,HW), or (B,HW,C) with channels last, regions z (B,R,C), and how the work on them is
+// shared out.
 template <class T>
 struct Pool {
-  Array<T> x, z;  // pixels (B,C,HW) or (B,HW,C); regions (B,R,C)
-  Array<std::int32_t> runs, num_runs;
+  Array<T> x, z;
   bool rows;
   std::int64_t batch, size, channels, regions;
 
-  Pool(const py::buffer& x_buffer, const py::buffer& z_buffer, const py::buffer& runs_buffer,
-       const py::buffer& num_runs_buffer, bool channels_last, bool to_pixels)
-      : x(array<T>("x", x_buffer, 3, to_pixels ? WRITE : READ)),
-        z(array<T>("z", z_buffer, 3, to_pixels ? READ : WRITE)),
-        runs(array<std::int32_t>("runs", runs_buffer, 3)),
-        num_runs(array<std::int32_t>("num_runs", num_runs_buffer, 1)),
+  Pool(const py::buffer& x_buffer, Use use_x, const py::buffer& z_buffer, Use use_z,
+       bool channels_last)
+      : x(array<T>("x", x_buffer, 3, use_x)),
+        z(array<T>("z", z_buffer, 3, use_z)),
         rows(channels_last),
         batch(x.size(0)),
         size(x.size(rows ? 1 : 2)),
         channels(x.size(rows ? 2 : 1)),
         regions(z.size(1)) {
     need(z.size(0) == batch && z.size(2) == channels, "`z` must have shape (B, R, C)");
-    need(runs.size(0) == batch && runs.size(1) == size && runs.size(2) == 3,
-         "`runs` must have shape (B, H·W, 3)");
-    need(num_runs.size(0) == batch, "`num_runs` must have shape (B)");
+    if (use_x == WRITE) hint_large(x.data(), x.info.size * sizeof(T));
   }
 
-  // work(kernels, job, image, memory)
+  // work(kernels, job, image, memory): a job is one image and a share of the channels.
   template <class F>
-  void each(int threads, const std::int32_t* pixels, F work) const {
+  void each(int threads, F work) const {
     threads = crew(batch * size * channels, threads);
     // Planes are shared out in small parts, so that threads end together. Of rows, whose channels
     // lie together, no more parts than threads.
@@ -123,32 +119,52 @@ struct Pool {
     part = std::max(least, std::min(part, channels) / least * least);
     const std::int64_t parts = (channels + part - 1) / part;
     with_kernels([&](auto kernels) {
-      using K = decltype(kernels);
-      using Job = typename K::template Job<T>;
-      const Job whole{size, channels, 0, part, nullptr, 0, int(regions), nullptr, rows};
+      using Job = typename decltype(kernels)::template Job<T>;
+      const Job whole{size, channels, 0, part, int(regions), rows};
       share(batch * parts, threads, whole.memory(), [&](std::int64_t task, char* memory) {
-        const std::int64_t b = task / parts;
         Job job = whole;
         job.from = task % parts * part;
         job.to = std::min<i64>(job.from + part, channels);
-        job.runs = reinterpret_cast<const typename K::RegionRun*>(runs.data() + b * size * 3);
-        job.count = num_runs.data()[b];
-        job.pixels = pixels ? pixels + b * regions : nullptr;
-        work(kernels, job, b, memory);
+        work(kernels, job, task / parts, memory);
       });
     });
   }
 
   T* image(std::int64_t b) const { return x.data() + b * size * channels; }
   T* vectors(std::int64_t b) const { return z.data() + b * regions * channels; }
+  i64* places(const Array<std::int64_t>& at, std::int64_t b) const {
+    return reinterpret_cast<i64*>(at.data()) + b * regions * channels;
+  }
+};
+
+// The runs of every image.
+struct Runs {
+  Array<std::int32_t> runs, num_runs;
+
+  template <class T>
+  Runs(const py::buffer& runs_buffer, const py::buffer& num_runs_buffer, const Pool<T>& pool)
+      : runs(array<std::int32_t>("runs", runs_buffer, 3)),
+        num_runs(array<std::int32_t>("num_runs", num_runs_buffer, 1)) {
+    need(runs.size(0) == pool.batch && runs.size(1) == pool.size && runs.size(2) == 3,
+         "`runs` must have shape (B, H·W, 3)");
+    need(num_runs.size(0) == pool.batch, "`num_runs` must have shape (B)");
+  }
+
+  template <class Kernels>
+  typename Kernels::RegionRuns of(Kernels, std::int64_t b) const {
+    using Run = typename Kernels::RegionRun;
+    const Run* first = reinterpret_cast<const Run*>(runs.data() + b * runs.size(1) * 3);
+    return {first, num_runs.data()[b]};
+  }
 };
 
 template <class T>
-void sum_as(const py::buffer& x, const py::buffer& runs, const py::buffer& num_runs,
+void sum_as(const py::buffer& x, const py::buffer& runs_buffer, const py::buffer& num_runs,
             const py::buffer& out, bool channels_last, int threads) {
-  const Pool<T> pool(x, out, runs, num_runs, channels_last, false);
-  pool.each(threads, nullptr, [&](auto kernels, const auto& job, std::int64_t b, char* memory) {
-    kernels.sum(job, pool.image(b), memory, pool.vectors(b));
+  const Pool<T> pool(x, READ, out, WRITE, channels_last);
+  const Runs runs(runs_buffer, num_runs, pool);
+  pool.each(threads, [&](auto kernels, const auto& job, std::int64_t b, char* memory) {
+    kernels.sum(job, runs.of(kernels, b), pool.image(b), memory, pool.vectors(b));
   });
 }
 
@@ -159,20 +175,20 @@ void region_sum(const py::buffer& x, const py::buffer& runs, const py::buffer& n
 }
 
 template <class T>
-void max_as(const py::buffer& x, const py::buffer& runs, const py::buffer& num_runs,
+void max_as(const py::buffer& x, const py::buffer& runs_buffer, const py::buffer& num_runs,
             const py::buffer& counts_buffer, const py::buffer& out, const py::buffer& argmax_buffer,
             bool channels_last, int threads) {
-  const Pool<T> pool(x, out, runs, num_runs, channels_last, false);
+  const Pool<T> pool(x, READ, out, WRITE, channels_last);
+  const Runs runs(runs_buffer, num_runs, pool);
   const auto counts = array<std::int32_t>("counts", counts_buffer, 2);
   const auto argmax = array<std::int64_t>("argmax", argmax_buffer, 3, WRITE);
   need(counts.size(0) == pool.batch && counts.size(1) == pool.regions,
        "`counts` must have shape (B, R)");
   need(argmax.info.shape == pool.z.info.shape, "`argmax` must have the shape of `out`");
-  pool.each(threads, counts.data(),
-            [&](auto kernels, const auto& job, std::int64_t b, char* memory) {
-              i64* at = reinterpret_cast<i64*>(argmax.data()) + b * pool.regions * pool.channels;
-              kernels.max(job, pool.image(b), memory, pool.vectors(b), at);
-            });
+  pool.each(threads, [&](auto kernels, const auto& job, std::int64_t b, char* memory) {
+    kernels.max(job, runs.of(kernels, b), pool.image(b), counts.data() + b * pool.regions, memory,
+                pool.vectors(b), pool.places(argmax, b));
+  });
 }
 
 void region_max(const py::buffer& x, const py::buffer& runs, const py::buffer& num_runs,
@@ -183,11 +199,12 @@ void region_max(const py::buffer& x, const py::buffer& runs, const py::buffer& n
 }
 
 template <class T>
-void unpool_as(const py::buffer& z, const py::buffer& runs, const py::buffer& num_runs,
+void unpool_as(const py::buffer& z, const py::buffer& runs_buffer, const py::buffer& num_runs,
                const py::buffer& out, bool channels_last, int threads) {
-  const Pool<T> pool(out, z, runs, num_runs, channels_last, true);
-  pool.each(threads, nullptr, [&](auto kernels, const auto& job, std::int64_t b, char*) {
-    kernels.unpool(job, pool.vectors(b), pool.image(b));
+  const Pool<T> pool(out, WRITE, z, READ, channels_last);
+  const Runs runs(runs_buffer, num_runs, pool);
+  pool.each(threads, [&](auto kernels, const auto& job, std::int64_t b, char*) {
+    kernels.unpool(job, runs.of(kernels, b), pool.vectors(b), pool.image(b));
   });
 }
 
@@ -198,6 +215,23 @@ void region_unpool(const py::buffer& z, const py::buffer& runs, const py::buffer
                    : holds<std::int16_t>(info) ? unpool_as<std::int16_t>
                                                : unpool_as<float>;
   run(z, runs, num_runs, out, channels_last, threads);
+}
+
+template <class T>
+void scatter_as(const py::buffer& z, const py::buffer& at_buffer, const py::buffer& out,
+                bool channels_last, int threads) {
+  const Pool<T> pool(out, WRITE, z, READ, channels_last);
+  const auto at = array<std::int64_t>("at", at_buffer, 3);
+  need(at.info.shape == pool.z.info.shape, "`at` must have the shape of `z`");
+  pool.each(threads, [&](auto kernels, const auto& job, std::int64_t b, char*) {
+    kernels.scatter(job, pool.vectors(b), pool.places(at, b), pool.image(b));
+  });
+}
+
+void region_scatter(const py::buffer& z, const py::buffer& at, const py::buffer& out,
+                    bool channels_last, int threads) {
+  const auto run = holds<double>(z.request()) ? scatter_as<double> : scatter_as<float>;
+  run(z, at, out, channels_last, threads);
 }
 
 }  // namespace
@@ -212,4 +246,6 @@ void bind_region(py::module_& m) {
         py::arg("threads"));
   m.def("region_unpool", &region_unpool, py::arg("z"), py::arg("runs"), py::arg("num_runs"),
         py::arg("out"), py::arg("channels_last"), py::arg("threads"));
+  m.def("region_scatter", &region_scatter, py::arg("z"), py::arg("at"), py::arg("out"),
+        py::arg("channels_last"), py::arg("threads"));
 }

@@ -23,14 +23,17 @@ struct WholeOf<double> {
 template <class T>
 using Whole = typename WholeOf<T>::Type;
 
+// No wider than runs are long: a wider one costs as much, and more of the first-level cache.
+constexpr int VEC_BYTES = LANES < 8 ? 4 * LANES : 32;
+
 template <class T>
 struct VecOf {
-  typedef T Type __attribute__((vector_size(4 * LANES)));
+  typedef T Type __attribute__((vector_size(VEC_BYTES)));
 };
 template <class T>
 using Vec = typename VecOf<T>::Type;
 template <class T>
-constexpr int WIDE = 4 * LANES / int(sizeof(T));
+constexpr int WIDE = VEC_BYTES / int(sizeof(T));
 
 template <class T>
 constexpr T LOWEST = -T(__builtin_inff());
@@ -114,20 +117,23 @@ struct Best {
 template <class T>
 using Bests = Best<Vec<T>, Vec<Whole<T>>>;
 
-// The best of all lanes, which have seen different pixels.
-template <class T>
-FN Best<T, Whole<T>> best_lane(const Bests<T>& bests) {
-  Best<T, Whole<T>> best{bests.value[0], bests.at[0]};
-  for (int i = 1; i < WIDE<T>; ++i) {
-    const T v = bests.value[i];
-    const Whole<T> at = bests.at[i];
-    const bool is_nan = v != v, was_nan = best.value != best.value;
-    const bool equal = (v == best.value) | (is_nan & was_nan);
-    const bool better = (v > best.value) | (is_nan & !was_nan) | (equal & (at < best.at));
-    best.value = better ? v : best.value;
-    best.at = better ? at : best.at;
+// The best of N that have seen different pixels, half against half.
+template <int N, class T>
+FN Best<T, Whole<T>> best_of(const T* value, const Whole<T>* at) {
+  if constexpr (N == 1) {
+    return {*value, *at};
+  } else {
+    typedef T V __attribute__((vector_size(N / 2 * sizeof(T))));
+    typedef Whole<T> W __attribute__((vector_size(N / 2 * sizeof(T))));
+    const V a = take<V>(value), b = take<V>(value + N / 2);
+    const W at_a = take<W>(at), at_b = take<W>(at + N / 2);
+    const W equal = (W)(b == a) | ((W)(b != b) & (W)(a != a));
+    const W better = (W)(b > a) | ((W)(b != b) & (W)(a == a)) | (equal & (W)(at_b < at_a));
+    const V best = better ? b : a;
+    const W where = better ? at_b : at_a;
+    return best_of<N / 2, T>(reinterpret_cast<const T*>(&best),
+                             reinterpret_cast<const Whole<T>*>(&where));
   }
-  return best;
 }
 
 FN int first_pixel(const Run* run, int region) {
@@ -172,7 +178,9 @@ BODY void max_planes(const T* x, i64 size, const Run* runs, int count, int regio
   }
   for (int r = 0; r < regions; ++r)
     for (int k = 0; k < P; ++k) {
-      const auto best = best_lane<T>(bests[i64(r) * P + k]);
+      const Bests<T>& lane = bests[i64(r) * P + k];
+      const auto best = best_of<WIDE<T>>(reinterpret_cast<const T*>(&lane.value),
+                                         reinterpret_cast<const Whole<T>*>(&lane.at));
       const i64 i = r * channels + k;
       put_best<T>(best.value, best.at, runs, r, pixels[r], out + i, argmax + i);
     }
@@ -194,6 +202,14 @@ BODY void unpool_plane(const T* z, i64 channels, i64 size, const Run* runs, int 
     fill(run->end, z[run->region * channels]);
   }
   fill(size, 0);
+}
+
+// out[at[r·channels]] += z[r·channels] where that is a pixel, 0 elsewhere.
+template <class T>
+BODY void scatter_plane(const T* z, const i64* at, i64 channels, i64 size, int regions, T* out) {
+  for (i64 p = 0; p < size; ++p) out[p] = 0;
+  for (i64 i = 0; i < regions * channels; i += channels)
+    if (at[i] >= 0) out[at[i]] += z[i];
 }
 
 // --- rows ---------------------------------------------------------------------------------------
@@ -290,6 +306,19 @@ BODY void unpool_rows(const T* z, i64 channels, i64 from, i64 to, i64 size, cons
     fill(run->end, z + run->region * channels);
   }
   fill(size, nullptr);
+}
+
+// As scatter_plane, for the channels [from, to).
+template <class T>
+BODY void scatter_rows(const T* z, const i64* at, i64 channels, i64 from, i64 to, i64 size,
+                       int regions, T* out) {
+  for (i64 p = 0; p < size; ++p)
+    for (i64 c = from; c < to; ++c) out[p * channels + c] = 0;
+  for (i64 r = 0; r < regions; ++r)
+    for (i64 c = from; c < to; ++c) {
+      const i64 i = r * channels + c;
+      if (at[i] >= 0) out[at[i] * channels + c] += z[i];
+    }
 }
 
 #endif

@@ -7,17 +7,19 @@
 // What region.cpp sees of them.
 struct Kernels {
   using RegionRun = Run;
+  struct RegionRuns {
+    const Run* first;
+    int count;
+  };
 
-  static constexpr int PLANES = 2;  // at once: their partial results share the first-level cache
+  static constexpr int PLANES = 4;  // at once: their partial results share the first-level cache
 
   // The regions of one image, and a share of its channels.
   template <class T>
   struct Job {
     i64 size, channels, from, to;
-    const Run* runs;
-    int count, regions;
-    const int* pixels;  // of each region
-    bool rows;          // x[HW][C], else x[C][HW]
+    int regions;
+    bool rows;  // x[HW][C], else x[C][HW]
 
     // Planes smaller than a vector are copied into one.
     i64 padded() const { return size < WIDE<T> ? WIDE<T> : size; }
@@ -28,32 +30,41 @@ struct Kernels {
   };
 
   template <class T>
-  static void sum(const Job<T>& job, const T* x, char* memory, T* out) {
+  static void sum(const Job<T>& job, RegionRuns runs, const T* x, char* memory, T* out) {
     if (job.rows)
-      return sum_rows(x, job.channels, job.from, job.to, job.runs, job.count, job.regions, out);
+      return sum_rows(x, job.channels, job.from, job.to, runs.first, runs.count, job.regions, out);
     each_planes(job, x, memory, [&](auto planes, const T* from, char* rest, i64 c) {
-      sum_planes<planes.COUNT>(from, job.padded(), job.runs, job.count, job.regions, rest, out + c,
-                               job.channels);
+      sum_planes<planes.COUNT>(from, job.padded(), runs.first, runs.count, job.regions, rest,
+                               out + c, job.channels);
     });
   }
 
   template <class T>
-  static void max(const Job<T>& job, const T* x, char* memory, T* out, i64* argmax) {
+  static void max(const Job<T>& job, RegionRuns runs, const T* x, const int* pixels, char* memory,
+                  T* out, i64* argmax) {
     if (job.rows)
-      return max_rows(x, job.channels, job.from, job.to, job.runs, job.count, job.regions,
-                      job.pixels, memory, out, argmax);
+      return max_rows(x, job.channels, job.from, job.to, runs.first, runs.count, job.regions,
+                      pixels, memory, out, argmax);
     each_planes(job, x, memory, [&](auto planes, const T* from, char* rest, i64 c) {
-      max_planes<planes.COUNT>(from, job.padded(), job.runs, job.count, job.regions, job.pixels,
+      max_planes<planes.COUNT>(from, job.padded(), runs.first, runs.count, job.regions, pixels,
                                rest, out + c, argmax + c, job.channels);
     });
   }
 
   template <class T>
-  static void unpool(const Job<T>& job, const T* z, T* out) {
+  static void unpool(const Job<T>& job, RegionRuns runs, const T* z, T* out) {
     if (job.rows)
-      return unpool_rows(z, job.channels, job.from, job.to, job.size, job.runs, job.count, out);
+      return unpool_rows(z, job.channels, job.from, job.to, job.size, runs.first, runs.count, out);
     for (i64 c = job.from; c < job.to; ++c)
-      unpool_plane(z + c, job.channels, job.size, job.runs, job.count, out + c * job.size);
+      unpool_plane(z + c, job.channels, job.size, runs.first, runs.count, out + c * job.size);
+  }
+
+  template <class T>
+  static void scatter(const Job<T>& job, const T* z, const i64* at, T* out) {
+    if (job.rows)
+      return scatter_rows(z, at, job.channels, job.from, job.to, job.size, job.regions, out);
+    for (i64 c = job.from; c < job.to; ++c)
+      scatter_plane(z + c, at + c, job.channels, job.size, job.regions, out + c * job.size);
   }
 
  private:

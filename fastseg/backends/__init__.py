@@ -31,6 +31,7 @@ IMPLEMENTED: dict[str, tuple[str, tuple[str, ...]]] = {
     "iem": ("inpaint", ("native", "cuda")),
     "region_index": ("region", ("native",)),
     "region_max": ("region", ("native",)),
+    "region_scatter": ("region", ("native",)),
     "region_sum": ("region", ("native",)),
     "region_unpool": ("region", ("native",)),
 }

@@ -78,3 +78,16 @@ def region_unpool(z: torch.Tensor, index: RegionIndex, out: torch.Tensor) -> tor
         threads=torch.get_num_threads(),
     )
     return out
+
+
+def region_scatter(z: torch.Tensor, at: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+    """See `_reference.region_scatter`; z is float32 or float64."""
+    pixels, channels_last = _pixels(out)
+    _native.region_scatter(
+        z.detach().contiguous().numpy(),
+        at.contiguous().numpy(),
+        pixels.numpy(),
+        channels_last=channels_last,
+        threads=torch.get_num_threads(),
+    )
+    return out

@@ -72,3 +72,11 @@ def region_unpool(z: torch.Tensor, index: RegionIndex, out: torch.Tensor) -> tor
     at = index.labels.flatten(1).long()[..., None]
     rows = z.gather(1, at.clamp(min=0).expand(-1, -1, z.shape[2]))
     return out.copy_(torch.where(at < 0, 0, rows).mT.reshape(out.shape))
+
+
+def region_scatter(z: torch.Tensor, at: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+    """z (B,R,C) at the pixels at (B,R,C), −1 for none → (B,C,H,W) in `out`, 0 elsewhere."""
+    # An absent one adds its zero to the first pixel.
+    z, at = z.masked_fill(at < 0, 0), at.clamp(min=0)
+    flat = out.new_zeros((*out.shape[:2], out.shape[2] * out.shape[3]))
+    return out.copy_(flat.scatter_add_(2, at.mT, z.mT).view(out.shape))

@@ -30,6 +30,10 @@ define(
 define("fastseg::region_sum", f"(Tensor x, {INDEX}, str backend) -> Tensor")
 define("fastseg::region_max", f"(Tensor x, {INDEX}, str backend) -> (Tensor maxima, Tensor argmax)")
 define("fastseg::region_unpool", f"(Tensor z, {INDEX}, bool channels_last, str backend) -> Tensor")
+define(
+    "fastseg::region_scatter",
+    "(Tensor z, Tensor at, SymInt height, SymInt width, bool channels_last, str backend) -> Tensor",
+)
 
 
 def _check_backend(operator: str, x: torch.Tensor, backend: str) -> None:
@@ -46,6 +50,14 @@ def _wide(x: torch.Tensor) -> torch.Tensor:
 def _is_channels_last(x: torch.Tensor) -> bool:
     """And not contiguous as it is."""
     return not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
+
+
+def _pixels(z: torch.Tensor, height: int, width: int, channels_last: bool) -> torch.Tensor:
+    """Room for pixels (B,C,H,W) of vectors like those of z (B,R,C)."""
+    batch, _, channels = z.shape
+    if channels_last:
+        return z.new_empty((batch, height, width, channels)).permute(0, 3, 1, 2)
+    return z.new_empty((batch, channels, height, width))
 
 
 # --- region_index ------------------------------------------------------------------------------
@@ -228,28 +240,49 @@ def _(x, labels, runs, num_runs, counts, boxes, backend):
 
 
 def _keep_max(ctx, inputs, output) -> None:
-    x = inputs[0]
+    x, *_, ctx.backend = inputs
     ctx.save_for_backward(output[1])
     ctx.mark_non_differentiable(output[1])
-    ctx.size, ctx.channels_last = x.shape, _is_channels_last(x)
+    ctx.size, ctx.channels_last = x.shape[2:], _is_channels_last(x)
 
 
 def _region_max_backward(ctx, grad: torch.Tensor, _):
-    (argmax,) = ctx.saved_tensors
-    batch, channels, height, width = ctx.size
-    grad = grad.masked_fill(argmax < 0, 0)
-    at = argmax.clamp(min=0)
-    # Added to: an empty region's zero goes to the first pixel.
-    if ctx.channels_last:
-        back = grad.new_zeros((batch, height * width, channels)).scatter_add_(1, at, grad)
-        back = back.view(batch, height, width, channels).permute(0, 3, 1, 2)
-    else:
-        back = grad.new_zeros((batch, channels, height * width)).scatter_add_(2, at.mT, grad.mT)
-        back = back.view(ctx.size)
+    back = torch.ops.fastseg.region_scatter(
+        grad, *ctx.saved_tensors, *ctx.size, ctx.channels_last, ctx.backend
+    )
     return back, None, None, None, None, None, None
 
 
 register_autograd("fastseg::region_max", _region_max_backward, setup_context=_keep_max)
+
+
+@impl("fastseg::region_scatter", ("CPU", "CUDA"))
+def _region_scatter(z, at, height, width, channels_last, backend):
+    wide = _wide(z)
+    out = _pixels(wide, height, width, channels_last)
+    if out.numel() == 0:
+        return out.to(z.dtype)
+    kernel = backends.load("region_scatter", z.device, backend)
+    with torch.autocast(z.device.type, enabled=False):
+        return kernel.region_scatter(wide, at, out).to(z.dtype)
+
+
+@register_fake("fastseg::region_scatter")
+def _(z, at, height, width, channels_last, backend):
+    return _pixels(z, height, width, channels_last)
+
+
+def _keep_scatter(ctx, inputs, output) -> None:
+    ctx.save_for_backward(inputs[1])
+
+
+def _region_scatter_backward(ctx, grad: torch.Tensor):
+    (at,) = ctx.saved_tensors
+    back = grad.flatten(2).gather(2, at.clamp(min=0).mT).mT.masked_fill(at < 0, 0)
+    return back, None, None, None, None, None
+
+
+register_autograd("fastseg::region_scatter", _region_scatter_backward, setup_context=_keep_scatter)
 
 
 # --- region_unpool -----------------------------------------------------------------------------
@@ -285,18 +318,11 @@ def region_unpool(
     return torch.ops.fastseg.region_unpool(z, *index.tensors, False, backend)
 
 
-def _unpooled(z: torch.Tensor, labels: torch.Tensor, channels_last: bool) -> torch.Tensor:
-    batch, height, width = labels.shape
-    if channels_last:
-        return z.new_empty((batch, height, width, z.shape[2])).permute(0, 3, 1, 2)
-    return z.new_empty((batch, z.shape[2], height, width))
-
-
 @impl("fastseg::region_unpool", ("CPU", "CUDA"))
 def _region_unpool(z: torch.Tensor, *rest):
     *tensors, channels_last, backend = rest
     index = RegionIndex(*tensors)
-    out = _unpooled(z, index.labels, channels_last)
+    out = _pixels(z, *index.labels.shape[1:], channels_last)
     if out.numel() == 0:
         return out
     kernel = backends.load("region_unpool", z.device, backend)
@@ -305,7 +331,7 @@ def _region_unpool(z: torch.Tensor, *rest):
 
 @register_fake("fastseg::region_unpool")
 def _(z, labels, runs, num_runs, counts, boxes, channels_last, backend):
-    return _unpooled(z, labels, channels_last)
+    return _pixels(z, *labels.shape[1:], channels_last)
 
 
 def _keep_unpool(ctx, inputs, output) -> None:

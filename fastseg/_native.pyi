@@ -30,3 +30,25 @@ def iem(
     boundary_only: bool,
     threads: int,
 ) -> None: ...
+def region_index(
+    labels: Buffer, runs: Buffer, num_runs: Buffer, counts: Buffer, boxes: Buffer, threads: int
+) -> int: ...
+def region_sum(
+    x: Buffer, runs: Buffer, num_runs: Buffer, out: Buffer, channels_last: bool, threads: int
+) -> None: ...
+def region_max(
+    x: Buffer,
+    runs: Buffer,
+    num_runs: Buffer,
+    counts: Buffer,
+    out: Buffer,
+    argmax: Buffer,
+    channels_last: bool,
+    threads: int,
+) -> None: ...
+def region_unpool(
+    z: Buffer, runs: Buffer, num_runs: Buffer, out: Buffer, channels_last: bool, threads: int
+) -> None: ...
+def region_scatter(
+    z: Buffer, at: Buffer, out: Buffer, channels_last: bool, threads: int
+) -> None: ...

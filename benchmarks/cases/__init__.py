@@ -1,5 +1,5 @@
 """The cases of each operator family; importing this registers them."""
 
-from . import inpaint
+from . import inpaint, region
 
-__all__ = ["inpaint"]
+__all__ = ["inpaint", "region"]

@@ -14,13 +14,17 @@ def region_index(labels: torch.Tensor, num_regions: int) -> tuple[torch.Tensor, 
     counts = torch.empty((batch, num_regions), dtype=torch.int32)
     boxes = torch.empty((batch, num_regions, 4), dtype=torch.int32)
     labels = labels.contiguous()
-    parts = runs, num_runs, counts, boxes
     at = _native.region_index(
-        labels.numpy(), *(part.numpy() for part in parts), threads=torch.get_num_threads()
+        labels.numpy(),
+        runs.numpy(),
+        num_runs.numpy(),
+        counts.numpy(),
+        boxes.numpy(),
+        threads=torch.get_num_threads(),
     )
     if at >= 0:
         refuse_label(labels, at, num_regions)
-    return parts
+    return runs, num_runs, counts, boxes
 
 
 def _pixels(x: torch.Tensor) -> tuple[torch.Tensor, bool]:

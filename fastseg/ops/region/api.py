@@ -1,32 +1,18 @@
 """Public functions of the family, the operators they register, and their checks."""
 
+from collections.abc import Sequence
+
 import torch
 from torch.library import define, impl, register_autograd, register_fake
 
 from ... import backends
-from ...checks import (
-    INT32_MAX,
-    check_choice,
-    check_dtype,
-    check_int,
-    check_ndim,
-    check_same_device,
-    check_shape,
-    check_tensor,
-)
-from ._index import RegionIndex
+from ...checks import check_choice, check_dtype, check_ndim, check_tensor
+from ._index import FLOATS, INDEX, RegionIndex, check_backend, index_of
 
-__all__ = ["region_index", "region_pool", "region_unpool"]
+__all__ = ["region_pool", "region_unpool"]
 
-FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 REDUCTIONS = ("mean", "max", "sum")
-INDEX = "Tensor labels, Tensor runs, Tensor num_runs, Tensor counts, Tensor boxes"
 
-define(
-    "fastseg::region_index",
-    "(Tensor labels, int num_regions, str backend)"
-    " -> (Tensor runs, Tensor num_runs, Tensor counts, Tensor boxes)",
-)
 define("fastseg::region_sum", f"(Tensor x, {INDEX}, str backend) -> Tensor")
 define("fastseg::region_max", f"(Tensor x, {INDEX}, str backend) -> (Tensor maxima, Tensor argmax)")
 define("fastseg::region_unpool", f"(Tensor z, {INDEX}, bool channels_last, str backend) -> Tensor")
@@ -34,12 +20,6 @@ define(
     "fastseg::region_scatter",
     "(Tensor z, Tensor at, SymInt height, SymInt width, bool channels_last, str backend) -> Tensor",
 )
-
-
-def _check_backend(operator: str, x: torch.Tensor, backend: str) -> None:
-    """It can run here. A compiled graph finds that out when it runs."""
-    if not torch.compiler.is_compiling():
-        backends.resolve(operator, x.device, backend)
 
 
 def _wide(x: torch.Tensor) -> torch.Tensor:
@@ -52,85 +32,12 @@ def _is_channels_last(x: torch.Tensor) -> bool:
     return not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
 
 
-def _pixels(z: torch.Tensor, height: int, width: int, channels_last: bool) -> torch.Tensor:
+def _pixels(z: torch.Tensor, size: Sequence[int], channels_last: bool) -> torch.Tensor:
     """Room for pixels (B,C,H,W) of vectors like those of z (B,R,C)."""
-    batch, _, channels = z.shape
+    (batch, _, channels), (height, width) = z.shape, size
     if channels_last:
         return z.new_empty((batch, height, width, channels)).permute(0, 3, 1, 2)
     return z.new_empty((batch, channels, height, width))
-
-
-# --- region_index ------------------------------------------------------------------------------
-
-
-def region_index(labels: torch.Tensor, num_regions: int, backend: str = "auto") -> RegionIndex:
-    """Find the runs, sizes and bounding boxes of the regions once, for any number of operators.
-
-    Every region operator takes the index in place of `labels`, and then skips this step. Given
-    labels they take it themselves.
-
-    Args:
-        labels: (B,H,W), int32 or int64, below `num_regions`; negative = ignored pixel. Fewer than
-            2³¹ pixels an image.
-        num_regions: R; a label need not occur.
-        backend: "auto", or one of `fastseg.backends.NAMES`.
-
-    Returns:
-        `RegionIndex`, on the device of `labels`; it can be pickled and moved.
-
-    Raises:
-        TypeError, ValueError: an argument is not as above. On the CPU also: a label of `num_regions`
-            or more; on a GPU such labels make the results undefined.
-        BackendUnavailable: the named backend cannot run here.
-    """
-    check_tensor("labels", labels)
-    check_ndim("labels", labels, "BHW")
-    check_dtype("labels", labels, (torch.int32, torch.int64))
-    check_int("num_regions", num_regions, 1)
-    _, height, width = labels.shape
-    if height * width > INT32_MAX:
-        raise ValueError(
-            f"`labels` must have at most {INT32_MAX} pixels an image, got {height}×{width}"
-        )
-    _check_backend("region_index", labels, backend)
-    parts = torch.ops.fastseg.region_index(labels, num_regions, backend)
-    return RegionIndex(labels.clamp(min=-1).to(torch.int32), *parts)
-
-
-@impl("fastseg::region_index", ("CPU", "CUDA"))
-def _region_index(labels: torch.Tensor, num_regions: int, backend: str):
-    if labels.numel() == 0:
-        return tuple(part.zero_() for part in _region_index_fake(labels, num_regions, backend))
-    return backends.load("region_index", labels.device, backend).region_index(labels, num_regions)
-
-
-@register_fake("fastseg::region_index")
-def _region_index_fake(labels: torch.Tensor, num_regions: int, backend: str):
-    batch, height, width = labels.shape
-    shapes = (batch, height * width, 3), (batch,), (batch, num_regions), (batch, num_regions, 4)
-    return tuple(labels.new_empty(shape, dtype=torch.int32) for shape in shapes)
-
-
-def _index_of(
-    labels: torch.Tensor | RegionIndex,
-    num_regions: int | None,
-    shape: tuple[int | None, int | None, int | None],
-    x: torch.Tensor,
-    backend: str,
-) -> RegionIndex:
-    """The index that `labels` is or has; its labels have the `shape` and the device of x."""
-    name = "labels.labels" if isinstance(labels, RegionIndex) else "labels"
-    tensor = labels.labels if isinstance(labels, RegionIndex) else labels
-    check_tensor(name, tensor)
-    check_shape(name, tensor, shape)
-    check_same_device(name, tensor, "x", x)
-    if not isinstance(labels, RegionIndex):
-        return region_index(labels, num_regions, backend)  # type: ignore[arg-type]
-    if num_regions not in (None, labels.num_regions):
-        raise ValueError(
-            f"`num_regions` must be that of the index ({labels.num_regions}), got {num_regions}"
-        )
-    return labels
 
 
 # --- region_pool -------------------------------------------------------------------------------
@@ -163,8 +70,8 @@ def region_pool(
         (B,R,C), dtype and device of `x`.
 
     Raises:
-        TypeError, ValueError: an argument is not as above. On the CPU also: a label of `num_regions`
-            or more; on a GPU such labels make the results undefined.
+        TypeError, ValueError: an argument is not as above. On the CPU also: a label of
+            `num_regions` or more; on a GPU such labels make the results undefined.
         BackendUnavailable: the named backend cannot run here.
     """
     check_tensor("x", x)
@@ -172,8 +79,8 @@ def region_pool(
     check_dtype("x", x, FLOATS)
     check_choice("reduce", reduce, REDUCTIONS)
     batch, _, height, width = x.shape
-    index = _index_of(labels, num_regions, (batch, height, width), x, backend)
-    _check_backend("region_max" if reduce == "max" else "region_sum", x, backend)
+    index = index_of(labels, num_regions, (batch, height, width), "x", x, backend)
+    check_backend("region_max" if reduce == "max" else "region_sum", x, backend)
     if reduce == "max":
         return torch.ops.fastseg.region_max(x, *index.tensors, backend)[0]
     if reduce == "sum":
@@ -210,9 +117,7 @@ def _keep_sum(ctx, inputs, output) -> None:
 
 
 def _region_sum_backward(ctx, grad: torch.Tensor):
-    back = torch.ops.fastseg.region_unpool(
-        grad, *ctx.saved_tensors, ctx.channels_last, ctx.backend
-    )
+    back = torch.ops.fastseg.region_unpool(grad, *ctx.saved_tensors, ctx.channels_last, ctx.backend)
     return back, None, None, None, None, None, None
 
 
@@ -259,7 +164,7 @@ register_autograd("fastseg::region_max", _region_max_backward, setup_context=_ke
 @impl("fastseg::region_scatter", ("CPU", "CUDA"))
 def _region_scatter(z, at, height, width, channels_last, backend):
     wide = _wide(z)
-    out = _pixels(wide, height, width, channels_last)
+    out = _pixels(wide, (height, width), channels_last)
     if out.numel() == 0:
         return out.to(z.dtype)
     kernel = backends.load("region_scatter", z.device, backend)
@@ -269,7 +174,7 @@ def _region_scatter(z, at, height, width, channels_last, backend):
 
 @register_fake("fastseg::region_scatter")
 def _(z, at, height, width, channels_last, backend):
-    return _pixels(z, height, width, channels_last)
+    return _pixels(z, (height, width), channels_last)
 
 
 def _keep_scatter(ctx, inputs, output) -> None:
@@ -306,15 +211,22 @@ def region_unpool(
         (B,C,H,W), contiguous, dtype and device of `z`.
 
     Raises:
-        TypeError, ValueError: an argument is not as above. On the CPU also: a label of R or more; on
-            a GPU such labels make the results undefined.
+        TypeError, ValueError: an argument is not as above. On the CPU also: a label of
+            R or more; on a GPU such labels make the results undefined.
         BackendUnavailable: the named backend cannot run here.
     """
     check_tensor("z", z)
     check_ndim("z", z, "BRC")
     check_dtype("z", z, FLOATS)
-    index = _index_of(labels, z.shape[1], (z.shape[0], None, None), z, backend)
-    _check_backend("region_unpool", z, backend)
+    batch, regions, _ = z.shape
+    if regions == 0:
+        raise ValueError(f"`z` must have at least one region, got shape {tuple(z.shape)}")
+    if isinstance(labels, RegionIndex) and regions != labels.num_regions:
+        raise ValueError(
+            f"`z` must have the regions of the index ({labels.num_regions}), got {regions}"
+        )
+    index = index_of(labels, regions, (batch, None, None), "z", z, backend)
+    check_backend("region_unpool", z, backend)
     return torch.ops.fastseg.region_unpool(z, *index.tensors, False, backend)
 
 
@@ -322,7 +234,7 @@ def region_unpool(
 def _region_unpool(z: torch.Tensor, *rest):
     *tensors, channels_last, backend = rest
     index = RegionIndex(*tensors)
-    out = _pixels(z, *index.labels.shape[1:], channels_last)
+    out = _pixels(z, index.labels.shape[1:], channels_last)
     if out.numel() == 0:
         return out
     kernel = backends.load("region_unpool", z.device, backend)
@@ -331,7 +243,7 @@ def _region_unpool(z: torch.Tensor, *rest):
 
 @register_fake("fastseg::region_unpool")
 def _(z, labels, runs, num_runs, counts, boxes, channels_last, backend):
-    return _pixels(z, *labels.shape[1:], channels_last)
+    return _pixels(z, labels.shape[1:], channels_last)
 
 
 def _keep_unpool(ctx, inputs, output) -> None:

@@ -1,6 +1,9 @@
 // Bindings of csrc/region.h, and the index of regions that its kernels walk.
 
 #define FASTSEG_KERNELS "region_kernels.h"
+#include <numeric>
+#include <optional>
+
 #include "each_isa.h"
 
 namespace {
@@ -132,8 +135,8 @@ struct Pool {
 
   T* image(std::int64_t b) const { return x.data() + b * size * channels; }
   T* vectors(std::int64_t b) const { return z.data() + b * regions * channels; }
-  i64* places(const Array<std::int64_t>& at, std::int64_t b) const {
-    return reinterpret_cast<i64*>(at.data()) + b * regions * channels;
+  std::int32_t* places(const Array<std::int32_t>& at, std::int64_t b) const {
+    return at.data() + b * regions * channels;
   }
 };
 
@@ -181,7 +184,7 @@ void max_as(const py::buffer& x, const py::buffer& runs_buffer, const py::buffer
   const Pool<T> pool(x, READ, out, WRITE, channels_last);
   const Runs runs(runs_buffer, num_runs, pool);
   const auto counts = array<std::int32_t>("counts", counts_buffer, 2);
-  const auto argmax = array<std::int64_t>("argmax", argmax_buffer, 3, WRITE);
+  const auto argmax = array<std::int32_t>("argmax", argmax_buffer, 3, WRITE);
   need(counts.size(0) == pool.batch && counts.size(1) == pool.regions,
        "`counts` must have shape (B, R)");
   need(argmax.info.shape == pool.z.info.shape, "`argmax` must have the shape of `out`");
@@ -221,7 +224,7 @@ template <class T>
 void scatter_as(const py::buffer& z, const py::buffer& at_buffer, const py::buffer& out,
                 bool channels_last, int threads) {
   const Pool<T> pool(out, WRITE, z, READ, channels_last);
-  const auto at = array<std::int64_t>("at", at_buffer, 3);
+  const auto at = array<std::int32_t>("at", at_buffer, 3);
   need(at.info.shape == pool.z.info.shape, "`at` must have the shape of `z`");
   pool.each(threads, [&](auto kernels, const auto& job, std::int64_t b, char*) {
     kernels.scatter(job, pool.vectors(b), pool.places(at, b), pool.image(b));
@@ -232,6 +235,64 @@ void region_scatter(const py::buffer& z, const py::buffer& at, const py::buffer&
                     bool channels_last, int threads) {
   const auto run = holds<double>(z.request()) ? scatter_as<double> : scatter_as<float>;
   run(z, at, out, channels_last, threads);
+}
+
+// --- pyramids -----------------------------------------------------------------------------------
+
+template <class T>
+void spp_as(const py::buffer& x, const py::buffer& labels_buffer, const py::buffer& boxes_buffer,
+            const std::vector<int>& levels, std::optional<double> fill, const py::buffer& out,
+            const py::buffer& argmax_buffer, bool channels_last, int threads) {
+  const Pool<T> pool(x, READ, out, WRITE, channels_last);
+  const auto labels = array<std::int32_t>("labels", labels_buffer, 3);
+  const auto boxes = array<std::int32_t>("boxes", boxes_buffer, 3);
+  const auto argmax = array<std::int32_t>("argmax", argmax_buffer, 3, WRITE);
+  need(std::all_of(levels.begin(), levels.end(), [](int level) { return level > 0; }),
+       "`levels` must be positive");
+  const std::int64_t regions = boxes.size(1), width = labels.size(2);
+  need(labels.size(0) == pool.batch && labels.size(1) * width == pool.size,
+       "`labels` must have shape (B, H, W)");
+  need(boxes.size(0) == pool.batch && boxes.size(2) == 4, "`boxes` must have shape (B, R, 4)");
+  need(argmax.info.shape == pool.z.info.shape, "`argmax` must have the shape of `out`");
+  std::vector<int> order(levels.size()), finest, offsets;
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return levels[a] > levels[b]; });
+  std::vector<int> begin{0};
+  for (int level : levels) begin.push_back(begin.back() + level * level);
+  for (int i : order) finest.push_back(levels[i]), offsets.push_back(begin[i]);
+  need(pool.regions == regions * begin.back(), "`out` must have shape (B, R·bins, C)");
+  with_kernels([&](auto kernels) {
+    using K = decltype(kernels);
+    constexpr int strip = K::template CHANNELS<T>;
+    const std::int64_t parts = (pool.channels + strip - 1) / strip;
+    typename K::template SppProblem<T> spp{nullptr,
+                                           width,
+                                           nullptr,
+                                           int(regions),
+                                           finest.data(),
+                                           offsets.data(),
+                                           int(finest.size()),
+                                           begin.back(),
+                                           fill.has_value(),
+                                           T(fill.value_or(0))};
+    share(pool.batch * parts, crew(pool.batch * pool.size * pool.channels, threads),
+          K::spp_memory(pool.size, spp), [&, spp](std::int64_t task, char* memory) mutable {
+            const std::int64_t b = task / parts, from = task % parts * strip;
+            auto mine = spp;
+            mine.labels = labels.data() + b * pool.size;
+            mine.boxes = boxes.data() + b * regions * 4;
+            K::spp(mine, pool.image(b), pool.size, pool.channels, from,
+                   int(std::min<std::int64_t>(strip, pool.channels - from)), pool.rows, memory,
+                   pool.vectors(b), pool.places(argmax, b));
+          });
+  });
+}
+
+void region_spp(const py::buffer& x, const py::buffer& labels, const py::buffer& boxes,
+                const std::vector<int>& levels, std::optional<double> fill, const py::buffer& out,
+                const py::buffer& argmax, bool channels_last, int threads) {
+  const auto run = holds<double>(x.request()) ? spp_as<double> : spp_as<float>;
+  run(x, labels, boxes, levels, fill, out, argmax, channels_last, threads);
 }
 
 }  // namespace
@@ -247,5 +308,8 @@ void bind_region(py::module_& m) {
   m.def("region_unpool", &region_unpool, py::arg("z"), py::arg("runs"), py::arg("num_runs"),
         py::arg("out"), py::arg("channels_last"), py::arg("threads"));
   m.def("region_scatter", &region_scatter, py::arg("z"), py::arg("at"), py::arg("out"),
+        py::arg("channels_last"), py::arg("threads"));
+  m.def("region_spp", &region_spp, py::arg("x"), py::arg("labels"), py::arg("boxes"),
+        py::arg("levels"), py::arg("fill"), py::arg("out"), py::arg("argmax"),
         py::arg("channels_last"), py::arg("threads"));
 }

@@ -27,13 +27,14 @@ using Whole = typename WholeOf<T>::Type;
 constexpr int VEC_BYTES = LANES < 8 ? 4 * LANES : 32;
 
 template <class T>
-struct VecOf {
-  typedef T Type __attribute__((vector_size(VEC_BYTES)));
-};
-template <class T>
-using Vec = typename VecOf<T>::Type;
-template <class T>
 constexpr int WIDE = VEC_BYTES / int(sizeof(T));
+
+template <class T, int N>
+struct VecOf {
+  typedef T Type __attribute__((vector_size(N * sizeof(T))));
+};
+template <class T, int N = WIDE<T>>
+using Vec = typename VecOf<T, N>::Type;
 
 template <class T>
 constexpr T LOWEST = -T(__builtin_inff());
@@ -112,6 +113,15 @@ struct Best {
     value = better ? v : value;
     at = better ? where : at;
   }
+
+  // Of one that has seen other pixels, before or after.
+  FN void join(V v, W where) {
+    const W equal = (W)(v == value) | ((W)(v != v) & (W)(value != value));
+    const W better =
+        (W)(v > value) | ((W)(v != v) & (W)(value == value)) | (equal & (W)(where < at));
+    value = better ? v : value;
+    at = better ? where : at;
+  }
 };
 
 template <class T>
@@ -123,16 +133,12 @@ FN Best<T, Whole<T>> best_of(const T* value, const Whole<T>* at) {
   if constexpr (N == 1) {
     return {*value, *at};
   } else {
-    typedef T V __attribute__((vector_size(N / 2 * sizeof(T))));
-    typedef Whole<T> W __attribute__((vector_size(N / 2 * sizeof(T))));
-    const V a = take<V>(value), b = take<V>(value + N / 2);
-    const W at_a = take<W>(at), at_b = take<W>(at + N / 2);
-    const W equal = (W)(b == a) | ((W)(b != b) & (W)(a != a));
-    const W better = (W)(b > a) | ((W)(b != b) & (W)(a == a)) | (equal & (W)(at_b < at_a));
-    const V best = better ? b : a;
-    const W where = better ? at_b : at_a;
-    return best_of<N / 2, T>(reinterpret_cast<const T*>(&best),
-                             reinterpret_cast<const Whole<T>*>(&where));
+    using V = Vec<T, N / 2>;
+    using W = Vec<Whole<T>, N / 2>;
+    Best<V, W> best{take<V>(value), take<W>(at)};
+    best.join(take<V>(value + N / 2), take<W>(at + N / 2));
+    return best_of<N / 2, T>(reinterpret_cast<const T*>(&best.value),
+                             reinterpret_cast<const Whole<T>*>(&best.at));
   }
 }
 
@@ -144,16 +150,16 @@ FN int first_pixel(const Run* run, int region) {
 // What a region holds at the end: 0 and −1 where it is empty; all −∞ was never taken.
 template <class T>
 FN void put_best(T value, Whole<T> at, const Run* runs, int region, int pixels, T* out,
-                 i64* argmax) {
+                 int* argmax) {
   if (pixels && at == NOWHERE<Whole<T>>) at = first_pixel(runs, region);
   *out = pixels ? value : 0;
-  *argmax = pixels ? at : -1;
+  *argmax = pixels ? int(at) : -1;
 }
 
 // As sum_planes; `memory` holds regions·P pairs of vectors, pixels[r] is the size of region r.
 template <int P, class T>
 BODY void max_planes(const T* x, i64 size, const Run* runs, int count, int regions,
-                     const int* pixels, char* memory, T* out, i64* argmax, i64 channels) {
+                     const int* pixels, char* memory, T* out, int* argmax, i64 channels) {
   Bests<T>* bests = reinterpret_cast<Bests<T>*>(memory);
   const Vec<T> lowest = Vec<T>{} + LOWEST<T>;
   const auto nowhere = Vec<Whole<T>>{} + NOWHERE<Whole<T>>;
@@ -206,7 +212,7 @@ BODY void unpool_plane(const T* z, i64 channels, i64 size, const Run* runs, int 
 
 // out[at[r·channels]] += z[r·channels] where that is a pixel, 0 elsewhere.
 template <class T>
-BODY void scatter_plane(const T* z, const i64* at, i64 channels, i64 size, int regions, T* out) {
+BODY void scatter_plane(const T* z, const int* at, i64 channels, i64 size, int regions, T* out) {
   for (i64 p = 0; p < size; ++p) out[p] = 0;
   for (i64 i = 0; i < regions * channels; i += channels)
     if (at[i] >= 0) out[at[i]] += z[i];
@@ -259,7 +265,7 @@ FN void max_strip(const T* x, i64 step, int first, int count, T* out, Whole<T>* 
 // As sum_rows; `memory` holds a Whole<T> for each region and each of the channels [from, to).
 template <class T>
 BODY void max_rows(const T* x, i64 channels, i64 from, i64 to, const Run* runs, int count,
-                   int regions, const int* pixels, char* memory, T* out, i64* argmax) {
+                   int regions, const int* pixels, char* memory, T* out, int* argmax) {
   Whole<T>* at = reinterpret_cast<Whole<T>*>(memory);
   const i64 width = to - from;
   for (i64 i = 0; i < regions * width; ++i) at[i] = NOWHERE<Whole<T>>;
@@ -310,7 +316,7 @@ BODY void unpool_rows(const T* z, i64 channels, i64 from, i64 to, i64 size, cons
 
 // As scatter_plane, for the channels [from, to).
 template <class T>
-BODY void scatter_rows(const T* z, const i64* at, i64 channels, i64 from, i64 to, i64 size,
+BODY void scatter_rows(const T* z, const int* at, i64 channels, i64 from, i64 to, i64 size,
                        int regions, T* out) {
   for (i64 p = 0; p < size; ++p)
     for (i64 c = from; c < to; ++c) out[p * channels + c] = 0;

@@ -3,6 +3,8 @@
 #include "block.h"
 //
 #include "region.h"
+//
+#include "region_embed.h"
 
 // What region.cpp sees of them.
 struct Kernels {
@@ -41,7 +43,7 @@ struct Kernels {
 
   template <class T>
   static void max(const Job<T>& job, RegionRuns runs, const T* x, const int* pixels, char* memory,
-                  T* out, i64* argmax) {
+                  T* out, int* argmax) {
     if (job.rows)
       return max_rows(x, job.channels, job.from, job.to, runs.first, runs.count, job.regions,
                       pixels, memory, out, argmax);
@@ -60,11 +62,34 @@ struct Kernels {
   }
 
   template <class T>
-  static void scatter(const Job<T>& job, const T* z, const i64* at, T* out) {
+  static void scatter(const Job<T>& job, const T* z, const int* at, T* out) {
     if (job.rows)
       return scatter_rows(z, at, job.channels, job.from, job.to, job.size, job.regions, out);
     for (i64 c = job.from; c < job.to; ++c)
       scatter_plane(z + c, at + c, job.channels, job.size, job.regions, out + c * job.size);
+  }
+
+  template <class T>
+  using SppProblem = Spp<T>;
+  template <class T>
+  static constexpr int CHANNELS = WIDE<T>;  // at once
+
+  template <class T>
+  static i64 spp_memory(i64 size, const Spp<T>& spp) {
+    return size * VEC_BYTES + spp.bins * i64(sizeof(Bin<T>));
+  }
+
+  // The channels [from, from + count) of one image, count ≤ CHANNELS.
+  template <class T>
+  static void spp(const Spp<T>& spp, const T* x, i64 size, i64 channels, i64 from, int count,
+                  bool rows, char* memory, T* out, int* argmax) {
+    T* strip = reinterpret_cast<T*>(memory);
+    const i64 pixel = rows ? channels : 1, channel = rows ? 1 : size;
+    for (i64 p = 0; p < size; ++p)
+      for (int k = 0; k < WIDE<T>; ++k)
+        strip[p * WIDE<T> + k] = k < count ? x[p * pixel + (from + k) * channel] : 0;
+    Bin<T>* bins = reinterpret_cast<Bin<T>*>(memory + size * VEC_BYTES);
+    pool_bins(spp, strip, bins, channels, count, out + from, argmax + from);
   }
 
  private:

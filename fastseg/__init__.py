@@ -3,7 +3,7 @@
 from . import backends
 from .metrics import BinaryScores, binary_scores
 from .ops.inpaint import IEMResult, IEMStatus, gaussian_filter, gaussian_inpaint, iem
-from .ops.region import RegionIndex, region_index, region_pool, region_unpool
+from .ops.region import RegionIndex, region_index, region_pool, region_spp, region_unpool
 
 __version__ = "0.1.0"
 
@@ -20,5 +20,6 @@ __all__ = [
     "iem",
     "region_index",
     "region_pool",
+    "region_spp",
     "region_unpool",
 ]

@@ -52,3 +52,14 @@ def region_unpool(
 def region_scatter(
     z: Buffer, at: Buffer, out: Buffer, channels_last: bool, threads: int
 ) -> None: ...
+def region_spp(
+    x: Buffer,
+    labels: Buffer,
+    boxes: Buffer,
+    levels: list[int],
+    fill: float | None,
+    out: Buffer,
+    argmax: Buffer,
+    channels_last: bool,
+    threads: int,
+) -> None: ...

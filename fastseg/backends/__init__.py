@@ -32,6 +32,7 @@ IMPLEMENTED: dict[str, tuple[str, tuple[str, ...]]] = {
     "region_index": ("region", ("native",)),
     "region_max": ("region", ("native",)),
     "region_scatter": ("region", ("native",)),
+    "region_spp": ("region", ("native",)),
     "region_sum": ("region", ("native",)),
     "region_unpool": ("region", ("native",)),
 }

@@ -53,7 +53,7 @@ def region_max(x: torch.Tensor, index: RegionIndex) -> tuple[torch.Tensor, torch
     """See `_reference.region_max`; x is float32 or float64."""
     pixels, channels_last = _pixels(x)
     out = x.new_empty((*index.counts.shape, x.shape[1]))
-    argmax = torch.empty_like(out, dtype=torch.int64)
+    argmax = torch.empty_like(out, dtype=torch.int32)
     _native.region_max(
         pixels.numpy(),
         index.runs.numpy(),
@@ -95,3 +95,25 @@ def region_scatter(z: torch.Tensor, at: torch.Tensor, out: torch.Tensor) -> torc
         threads=torch.get_num_threads(),
     )
     return out
+
+
+def region_spp(
+    x: torch.Tensor, index: RegionIndex, levels: list[int], fill: float | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """See `_reference.region_spp`; x is float32 or float64."""
+    pixels, channels_last = _pixels(x)
+    bins = sum(level * level for level in levels)
+    out = x.new_empty((len(x), index.num_regions * bins, x.shape[1]))
+    argmax = torch.empty_like(out, dtype=torch.int32)
+    _native.region_spp(
+        pixels.numpy(),
+        index.labels.numpy(),
+        index.boxes.numpy(),
+        list(levels),
+        fill,
+        out.numpy(),
+        argmax.numpy(),
+        channels_last=channels_last,
+        threads=torch.get_num_threads(),
+    )
+    return out, argmax

@@ -1,5 +1,8 @@
 """The definition of the region operators in plain PyTorch: any device, float dtype."""
 
+from collections.abc import Iterator
+from itertools import product
+
 import torch
 
 from ._index import RegionIndex, refuse_label
@@ -52,7 +55,7 @@ def region_sum(x: torch.Tensor, index: RegionIndex) -> torch.Tensor:
 
 
 def region_max(x: torch.Tensor, index: RegionIndex) -> tuple[torch.Tensor, torch.Tensor]:
-    """x (B,C,H,W) → maxima (B,R,C), 0 where the region is empty, and the pixels (B,R,C) int64 where
+    """x (B,C,H,W) → maxima (B,R,C), 0 where the region is empty, and the pixels (B,R,C) int32 where
     they are, in raster order the first, −1 where the region is empty."""
     batch, channels, height, width = x.shape
     size = height * width
@@ -64,7 +67,7 @@ def region_max(x: torch.Tensor, index: RegionIndex) -> tuple[torch.Tensor, torch
     pixel = torch.where(largest, torch.arange(size, device=x.device), size)
     first = torch.full_like(maxima, -1, dtype=torch.int64)
     first = first.scatter_reduce(2, at, pixel, "amin", include_self=False)
-    return maxima[..., :-1].mT.contiguous(), first[..., :-1].mT.contiguous()
+    return maxima[..., :-1].mT.contiguous(), first[..., :-1].mT.int().contiguous()
 
 
 def region_unpool(z: torch.Tensor, index: RegionIndex, out: torch.Tensor) -> torch.Tensor:
@@ -77,6 +80,44 @@ def region_unpool(z: torch.Tensor, index: RegionIndex, out: torch.Tensor) -> tor
 def region_scatter(z: torch.Tensor, at: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
     """z (B,R,C) at the pixels at (B,R,C), −1 for none → (B,C,H,W) in `out`, 0 elsewhere."""
     # An absent one adds its zero to the first pixel.
-    z, at = z.masked_fill(at < 0, 0), at.clamp(min=0)
+    z, at = z.masked_fill(at < 0, 0), at.clamp(min=0).long()
     flat = out.new_zeros((*out.shape[:2], out.shape[2] * out.shape[3]))
     return out.copy_(flat.scatter_add_(2, at.mT, z.mT).view(out.shape))
+
+
+def region_spp(
+    x: torch.Tensor, index: RegionIndex, levels: list[int], fill: float | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """x (B,C,H,W) → maxima (B,R·Σl²,C) over the bins of every region, and their pixels as in
+    `region_max`, −1 also where `fill` is larger."""
+    batch, channels, height, width = x.shape
+    bins = sum(level * level for level in levels)
+    out = x.new_zeros((batch, index.num_regions, bins, channels))
+    argmax = torch.full_like(out, -1, dtype=torch.int32)
+    for b, boxes in enumerate(index.boxes.tolist()):
+        for r, (top, left, bottom, right) in enumerate(boxes):
+            own = index.labels[b, top:bottom, left:right] == r
+            box = x[b, :, top:bottom, left:right]
+            for i, (rows, columns) in enumerate(_bins(bottom - top, right - left, levels)):
+                inside = own[rows, columns]
+                y, x_ = inside.nonzero(as_tuple=True)
+                if len(y):
+                    # PyTorch's max takes the first of equals, and a NaN for the largest.
+                    best, first = box[:, rows, columns][:, inside].max(1)
+                    pixel = (y + top + rows.start) * width + x_ + left + columns.start
+                    out[b, r, i], argmax[b, r, i] = best, pixel[first].int()
+                if fill is not None and not inside.all():
+                    lower = out[b, r, i] < fill if len(y) else torch.ones_like(out[b, r, i]).bool()
+                    out[b, r, i].masked_fill_(lower, fill)
+                    argmax[b, r, i].masked_fill_(lower, -1)
+    return out.flatten(1, 2), argmax.flatten(1, 2)
+
+
+def _bins(height: int, width: int, levels: list[int]) -> Iterator[tuple[slice, slice]]:
+    """Rows and columns of each bin of a box, as in `adaptive_max_pool2d`; none of an empty box."""
+    for level in levels if height else ():
+        edges = [
+            [slice(i * size // level, -(-(i + 1) * size // level)) for i in range(level)]
+            for size in (height, width)
+        ]
+        yield from product(*edges)

@@ -22,12 +22,12 @@ define(
 )
 
 
-def _wide(x: torch.Tensor) -> torch.Tensor:
+def widened(x: torch.Tensor) -> torch.Tensor:
     """In float32, if in half precision."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
-def _is_channels_last(x: torch.Tensor) -> bool:
+def is_channels_last(x: torch.Tensor) -> bool:
     """And not contiguous as it is."""
     return not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
 
@@ -85,7 +85,7 @@ def region_pool(
         return torch.ops.fastseg.region_max(x, *index.tensors, backend)[0]
     if reduce == "sum":
         return torch.ops.fastseg.region_sum(x, *index.tensors, backend)
-    wide = _wide(x)  # a sum may be too large for half precision where the mean is not
+    wide = widened(x)  # a sum may be too large for half precision where the mean is not
     sums = torch.ops.fastseg.region_sum(wide, *index.tensors, backend)
     return (sums / index.counts.clamp(min=1)[..., None]).to(x.dtype)
 
@@ -102,7 +102,7 @@ def _region_sum(x: torch.Tensor, *index_and_backend):
         return _pooled(x, index.counts, x.dtype).zero_()
     kernel = backends.load("region_sum", x.device, backend)
     with torch.autocast(x.device.type, enabled=False):
-        return kernel.region_sum(_wide(x), index).to(x.dtype)
+        return kernel.region_sum(widened(x), index).to(x.dtype)
 
 
 @register_fake("fastseg::region_sum")
@@ -113,7 +113,7 @@ def _(x, labels, runs, num_runs, counts, boxes, backend):
 def _keep_sum(ctx, inputs, output) -> None:
     x, *index, ctx.backend = inputs
     ctx.save_for_backward(*index)
-    ctx.channels_last = _is_channels_last(x)
+    ctx.channels_last = is_channels_last(x)
 
 
 def _region_sum_backward(ctx, grad: torch.Tensor):
@@ -131,24 +131,24 @@ def _region_max(x: torch.Tensor, *index_and_backend):
     if x.numel() == 0:
         return (
             _pooled(x, index.counts, x.dtype).zero_(),
-            _pooled(x, index.counts, torch.int64).fill_(-1),
+            _pooled(x, index.counts, torch.int32).fill_(-1),
         )
     kernel = backends.load("region_max", x.device, backend)
     with torch.autocast(x.device.type, enabled=False):
-        maxima, argmax = kernel.region_max(_wide(x), index)
+        maxima, argmax = kernel.region_max(widened(x), index)
         return maxima.to(x.dtype), argmax
 
 
 @register_fake("fastseg::region_max")
 def _(x, labels, runs, num_runs, counts, boxes, backend):
-    return _pooled(x, counts, x.dtype), _pooled(x, counts, torch.int64)
+    return _pooled(x, counts, x.dtype), _pooled(x, counts, torch.int32)
 
 
 def _keep_max(ctx, inputs, output) -> None:
     x, *_, ctx.backend = inputs
     ctx.save_for_backward(output[1])
     ctx.mark_non_differentiable(output[1])
-    ctx.size, ctx.channels_last = x.shape[2:], _is_channels_last(x)
+    ctx.size, ctx.channels_last = x.shape[2:], is_channels_last(x)
 
 
 def _region_max_backward(ctx, grad: torch.Tensor, _):
@@ -163,7 +163,7 @@ register_autograd("fastseg::region_max", _region_max_backward, setup_context=_ke
 
 @impl("fastseg::region_scatter", ("CPU", "CUDA"))
 def _region_scatter(z, at, height, width, channels_last, backend):
-    wide = _wide(z)
+    wide = widened(z)
     out = _pixels(wide, (height, width), channels_last)
     if out.numel() == 0:
         return out.to(z.dtype)
@@ -183,7 +183,7 @@ def _keep_scatter(ctx, inputs, output) -> None:
 
 def _region_scatter_backward(ctx, grad: torch.Tensor):
     (at,) = ctx.saved_tensors
-    back = grad.flatten(2).gather(2, at.clamp(min=0).mT).mT.masked_fill(at < 0, 0)
+    back = grad.flatten(2).gather(2, at.clamp(min=0).long().mT).mT.masked_fill(at < 0, 0)
     return back, None, None, None, None, None
 
 

@@ -31,6 +31,7 @@ namespace py = pybind11;
 extern int chosen_isa;  // index of the instruction set in use (native.cpp)
 
 void bind_inpaint(py::module_& m);
+void bind_region(py::module_& m);
 void bind_slic(py::module_& m);
 
 // --- buffers ------------------------------------------------------------------------------------
@@ -50,8 +51,16 @@ struct Formats<std::uint8_t> {
   static constexpr const char* codes = "B?";
 };
 template <>
+struct Formats<std::int16_t> {
+  static constexpr const char* codes = "h";
+};
+template <>
 struct Formats<std::int32_t> {
   static constexpr const char* codes = "il";
+};
+template <>
+struct Formats<std::int64_t> {
+  static constexpr const char* codes = "lq";
 };
 
 // A buffer of T; strides count elements.
@@ -116,6 +125,16 @@ inline Memory allocate(std::int64_t bytes) {
   if (page > 4096) madvise(memory, size, MADV_HUGEPAGE);
 #endif
   return Memory(static_cast<char*>(memory));
+}
+
+// Fresh memory of a large result comes in huge pages: by small ones, the system takes longer to
+// hand it out than a kernel to fill it.
+inline void hint_large(void* memory, std::int64_t bytes) {
+#ifdef MADV_HUGEPAGE
+  const std::uintptr_t begin = (reinterpret_cast<std::uintptr_t>(memory) + 4095) / 4096 * 4096;
+  const std::uintptr_t end = (reinterpret_cast<std::uintptr_t>(memory) + bytes) / 4096 * 4096;
+  if (bytes >= 4 << 20) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
+#endif
 }
 
 // work(task, memory) for every task, each thread with its own `bytes` of memory. The calling

@@ -3,6 +3,7 @@
 from . import backends
 from .metrics import BinaryScores, SuperpixelScores, binary_scores, superpixel_scores
 from .ops.inpaint import IEMResult, IEMStatus, gaussian_filter, gaussian_inpaint, iem
+from .ops.region import RegionIndex, region_index, region_pool, region_spp, region_unpool
 from .ops.slic import slic
 
 __version__ = "0.1.0"
@@ -11,6 +12,7 @@ __all__ = [
     "BinaryScores",
     "IEMResult",
     "IEMStatus",
+    "RegionIndex",
     "SuperpixelScores",
     "__version__",
     "backends",
@@ -18,6 +20,10 @@ __all__ = [
     "gaussian_filter",
     "gaussian_inpaint",
     "iem",
+    "region_index",
+    "region_pool",
+    "region_spp",
+    "region_unpool",
     "slic",
     "superpixel_scores",
 ]

@@ -30,6 +30,39 @@ def iem(
     boundary_only: bool,
     threads: int,
 ) -> None: ...
+def region_index(
+    labels: Buffer, runs: Buffer, num_runs: Buffer, counts: Buffer, boxes: Buffer, threads: int
+) -> int: ...
+def region_sum(
+    x: Buffer, runs: Buffer, num_runs: Buffer, out: Buffer, channels_last: bool, threads: int
+) -> None: ...
+def region_max(
+    x: Buffer,
+    runs: Buffer,
+    num_runs: Buffer,
+    counts: Buffer,
+    out: Buffer,
+    argmax: Buffer,
+    channels_last: bool,
+    threads: int,
+) -> None: ...
+def region_unpool(
+    z: Buffer, runs: Buffer, num_runs: Buffer, out: Buffer, channels_last: bool, threads: int
+) -> None: ...
+def region_scatter(
+    z: Buffer, at: Buffer, out: Buffer, channels_last: bool, threads: int
+) -> None: ...
+def region_spp(
+    x: Buffer,
+    labels: Buffer,
+    boxes: Buffer,
+    levels: list[int],
+    fill: float | None,
+    out: Buffer,
+    argmax: Buffer,
+    channels_last: bool,
+    threads: int,
+) -> None: ...
 def rgb_to_lab(images: Buffer, low: Buffer, range: Buffer, out: Buffer, threads: int) -> None: ...
 def slic(
     images: Buffer,

@@ -1,0 +1,141 @@
+"""Region pooling on the superpixels of photographs."""
+
+from collections.abc import Callable, Iterator
+from functools import lru_cache, partial
+from typing import Any
+
+import numpy as np
+import torch
+
+import fastseg
+
+from ..images import photographs
+from ..registry import Problem, Setup, Variant, Work, case, require
+
+SHAPES = ((2, 256, 128, 137), (16, 64, 128, 64), (4, 64, 200, 36))  # B, C, side, R
+QUICK_SHAPES = ((1, 16, 64, 40),)
+
+
+@lru_cache(maxsize=8)
+def superpixels(count: int, size: int, regions: int) -> torch.Tensor:
+    """SLIC of the photographs, at most so many regions: int64 (count,size,size)."""
+    from skimage.segmentation import slic
+
+    maps = []
+    for picture in photographs(count, size).permute(0, 2, 3, 1).numpy():
+        wanted = regions
+        while (labels := slic(picture, n_segments=wanted, start_label=0)).max() >= regions:
+            wanted -= max(1, wanted // 20)
+        maps.append(labels)
+    return torch.from_numpy(np.stack(maps)).long()
+
+
+def features(batch: int, channels: int, size: int, channels_last: bool) -> torch.Tensor:
+    x = torch.randn((batch, channels, size, size), generator=torch.Generator().manual_seed(0))
+    return x.to(memory_format=torch.channels_last) if channels_last else x
+
+
+def check_close(results: dict[str, Any], exact: tuple[torch.Tensor, ...]) -> None:
+    """Each result, one tensor or several, against the fp64 reference's."""
+    for name, result in results.items():
+        parts = result if isinstance(result, tuple) else (result,)
+        for part, expected in zip(parts, exact, strict=False):
+            error = ((part - expected).norm() / expected.norm()).item()
+            require(error <= 1e-5, f"{name}: relative error {error:.2e}, need 1e-5")
+
+
+def both_ways(pool: Callable, x: torch.Tensor, grad: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Value and gradient."""
+    x = x.detach().requires_grad_()
+    out = pool(x)
+    return out.detach(), *torch.autograd.grad(out, x, grad)
+
+
+def pooling(setup: Setup, shape: tuple, reduce: str, channels_last: bool, backward: bool):
+    """One problem: ours with and without the making of the index, and the peers."""
+    from ..peers import region as peers
+
+    batch, channels, size, regions = shape
+    x = features(batch, channels, size, channels_last)
+    labels = superpixels(batch, size, regions)
+    index = fastseg.region_index(labels, regions)
+    grad = torch.randn((batch, regions, channels), generator=torch.Generator().manual_seed(1))
+
+    def ours(labels: Any, x: torch.Tensor) -> torch.Tensor:
+        return fastseg.region_pool(x, labels, regions, reduce, setup.backend)
+
+    def variant(name: str, pool: Callable, goal: tuple[str, float] | None = None) -> Variant:
+        run = partial(both_ways, pool, x, grad) if backward else partial(pool, x)
+        # Forward reads x once; backward writes its gradient once.
+        traffic = x.nbytes * (2 if backward else 1) + grad.nbytes
+        return Variant(name, run, lambda _: Work(1, bytes=traffic), goal)
+
+    def peer(pool: Callable) -> Callable:
+        return partial(pool, labels=labels, regions=regions, reduce=reduce)
+
+    ways = [
+        variant(setup.backend, partial(ours, index)),
+        variant(f"{setup.backend}, and the index", partial(ours, labels)),
+    ]
+    if channels_last:
+        ways.append(variant("torch index_reduce", peer(peers.index_reduce), ("≥", 1)))
+    else:
+        ways.append(variant("torch scatter_reduce", peer(peers.scatter_reduce), ("≥", 10)))
+        if not backward:
+            ways.append(variant("SciPy labelled", peer(peers.scipy_labelled)))
+
+    def gate(results: dict[str, Any]) -> None:
+        def exact(x: torch.Tensor) -> torch.Tensor:
+            return fastseg.region_pool(x, labels, regions, reduce, "reference")
+
+        check_close(results, both_ways(exact, x.double(), grad.double()))
+
+    layout = "channels last" if channels_last else "NCHW"
+    ways_of = "forward and backward" if backward else "forward"
+    sizes = f"{batch}×{channels}×{size}×{size}, R={regions}"
+    return Problem(f"{sizes}, {reduce}, {layout}, {ways_of}", "call", ways, gate)
+
+
+def poolings(setup: Setup, backward: bool) -> Iterator[Problem]:
+    for shape in QUICK_SHAPES if setup.quick else SHAPES:
+        for reduce in ("max", "mean"):
+            for channels_last in (False, True):
+                yield pooling(setup, shape, reduce, channels_last, backward)
+
+
+@case("region_pool_forward", "cpu")
+def region_pool_forward(setup: Setup) -> Iterator[Problem]:
+    """Region pooling; its share of the bound is that of a read."""
+    yield from poolings(setup, backward=False)
+
+
+@case("region_pool", "cpu")
+def region_pool(setup: Setup) -> Iterator[Problem]:
+    """Region pooling and its gradient."""
+    yield from poolings(setup, backward=True)
+
+
+def one_read(size: int, _: Any) -> Work:
+    return Work(1, bytes=size)
+
+
+@case("region_index", "cpu")
+def region_index(setup: Setup) -> Iterator[Problem]:
+    """The index of a batch of label maps, beside one read of them."""
+    for batch, _, size, regions in QUICK_SHAPES if setup.quick else SHAPES:
+        labels = superpixels(batch, size, regions)
+
+        def make(backend: str, labels=labels, regions=regions) -> fastseg.RegionIndex:
+            return fastseg.region_index(labels, regions, backend)
+
+        def gate(results: dict[str, Any]) -> None:
+            first, second = results.values()
+            for name in ("labels", "num_runs", "counts", "boxes"):
+                same = torch.equal(getattr(first, name), getattr(second, name))
+                require(same, f"`{name}` of the index differs from the reference's")
+
+        ways = [
+            Variant(name, partial(make, name), partial(one_read, labels.nbytes))
+            for name in (setup.backend, "reference")
+        ]
+        yield Problem(f"{batch}×{size}×{size}, R={regions}", "call", ways, gate)

@@ -1,0 +1,52 @@
+"""What a user could run instead of `fastseg.region_pool`, and the Python loops over regions.
+
+x (B,C,H,W) float32, labels (B,H,W) int64 in [0, R) → (B,R,C)
+"""
+
+import warnings
+
+import numpy as np
+import torch
+from scipy import ndimage
+
+TORCH_NAMES = {"max": "amax", "mean": "mean", "sum": "sum"}
+
+
+def scatter_reduce(
+    x: torch.Tensor, labels: torch.Tensor, regions: int, reduce: str
+) -> torch.Tensor:
+    """`torch.scatter_reduce` over the pixels of each plane."""
+    batch, channels = x.shape[:2]
+    at = labels.flatten(1)[:, None].expand(-1, channels, -1)
+    out = x.new_zeros((batch, channels, regions))
+    pooled = out.scatter_reduce(2, at, x.flatten(2), TORCH_NAMES[reduce], include_self=False)
+    return pooled.mT
+
+
+def index_reduce(x: torch.Tensor, labels: torch.Tensor, regions: int, reduce: str) -> torch.Tensor:
+    """`torch.index_reduce` (`index_add` for a sum) over whole pixels; x is channels-last."""
+    batch, channels = x.shape[:2]
+    rows = x.permute(0, 2, 3, 1).reshape(-1, channels)
+    at = (labels + regions * torch.arange(batch).view(-1, 1, 1)).flatten()
+    out = x.new_zeros((batch * regions, channels))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it is in beta
+        if reduce == "sum":
+            pooled = out.index_add(0, at, rows)
+        else:
+            pooled = out.index_reduce(0, at, rows, TORCH_NAMES[reduce], include_self=False)
+    return pooled.view(batch, regions, channels)
+
+
+def scipy_labelled(
+    x: torch.Tensor, labels: torch.Tensor, regions: int, reduce: str
+) -> torch.Tensor:
+    """`scipy.ndimage`'s labelled statistics, plane by plane; the mean of no pixels is set to 0."""
+    statistic = {"max": ndimage.maximum, "mean": ndimage.mean, "sum": ndimage.sum_labels}[reduce]
+    with np.errstate(invalid="ignore"):
+        planes = [
+            [np.asarray(statistic(plane, label, np.arange(regions))) for plane in image]
+            for image, label in zip(x.numpy(), labels.numpy(), strict=True)
+        ]
+    pooled = np.stack([np.stack(image, 1) for image in planes])
+    return torch.from_numpy(np.nan_to_num(pooled)).to(x.dtype)

@@ -1,0 +1,330 @@
+// Sums and maxima over the regions of an image, and their adjoint, by runs: stretches of one row
+// that lie in one region. Runs come in raster order.
+//
+//   planes   x[C][HW], neighbours in a vector: a region's partial results stay one a lane until
+//            the end, so that a run costs a masked load and an addition
+//   rows     x[HW][C], channels in a vector
+
+#ifndef __CUDACC__
+
+struct Run {
+  int first, end, region;  // pixels
+};
+
+// An integer as wide as T: what a comparison of vectors gives, and where a maximum lies.
+template <class T>
+struct WholeOf {
+  using Type = int;
+};
+template <>
+struct WholeOf<double> {
+  using Type = i64;
+};
+template <class T>
+using Whole = typename WholeOf<T>::Type;
+
+// No wider than runs are long: a wider one costs as much, and more of the first-level cache.
+constexpr int VEC_BYTES = LANES < 8 ? 4 * LANES : 32;
+
+template <class T>
+constexpr int WIDE = VEC_BYTES / int(sizeof(T));
+
+template <class T, int N>
+struct VecOf {
+  typedef T Type __attribute__((vector_size(N * sizeof(T))));
+};
+template <class T, int N = WIDE<T>>
+using Vec = typename VecOf<T, N>::Type;
+
+template <class T>
+constexpr T LOWEST = -T(__builtin_inff());
+template <class W>
+constexpr W NOWHERE = sizeof(W) == 4 ? W(0x7fffffff) : W(0x7fffffffffffffff);
+
+// V is a vector, or a single value; p need not be aligned.
+template <class V, class T>
+FN V take(const T* p) {
+  V v;
+  __builtin_memcpy(&v, p, sizeof v);
+  return v;
+}
+template <class V, class T>
+FN void put(T* p, V v) {
+  __builtin_memcpy(p, &v, sizeof v);
+}
+
+template <class T>
+FN Vec<Whole<T>> lane_numbers() {
+  Vec<Whole<T>> lanes;
+  for (int i = 0; i < WIDE<T>; ++i) lanes[i] = i;
+  return lanes;
+}
+
+// The last, partial vector of a run, shifted back where it would leave the plane.
+template <class T>
+struct Tail {
+  i64 from;
+  Vec<Whole<T>> inside;
+
+  FN Tail(i64 at, i64 end, i64 size, Vec<Whole<T>> lanes) {
+    from = at < size - WIDE<T> ? at : size - WIDE<T>;
+    inside = (Vec<Whole<T>>)((lanes >= Whole<T>(at - from)) & (lanes < Whole<T>(end - from)));
+  }
+};
+
+// --- planes -------------------------------------------------------------------------------------
+
+// out[r·channels + k] = Σ over region r of plane k; `memory` holds regions·P vectors; size ≥ WIDE.
+template <int P, class T>
+BODY void sum_planes(const T* x, i64 size, const Run* runs, int count, int regions, char* memory,
+                     T* out, i64 channels) {
+  Vec<T>* sums = reinterpret_cast<Vec<T>*>(memory);
+  for (i64 i = 0; i < i64(regions) * P; ++i) sums[i] = Vec<T>{};
+  const auto lanes = lane_numbers<T>();
+  for (const Run* run = runs; run < runs + count; ++run) {
+    Vec<T>* to = sums + i64(run->region) * P;
+    Vec<T> sum[P];
+    for (int k = 0; k < P; ++k) sum[k] = to[k];
+    i64 at = run->first;
+    for (; at + WIDE<T> <= run->end; at += WIDE<T>)
+      for (int k = 0; k < P; ++k) sum[k] += take<Vec<T>>(x + k * size + at);
+    if (at < run->end) {
+      const Tail<T> tail(at, run->end, size, lanes);
+      for (int k = 0; k < P; ++k) {
+        const auto bits = (Vec<Whole<T>>)take<Vec<T>>(x + k * size + tail.from);
+        sum[k] += (Vec<T>)(bits & tail.inside);
+      }
+    }
+    for (int k = 0; k < P; ++k) to[k] = sum[k];
+  }
+  for (int r = 0; r < regions; ++r)
+    for (int k = 0; k < P; ++k)
+      out[r * channels + k] = tree_sum<WIDE<T>>(reinterpret_cast<const T*>(sums + i64(r) * P + k));
+}
+
+// The largest value so far and where it is; the first of equals; a NaN is larger than all.
+template <class V, class W>
+struct Best {
+  V value;
+  W at;
+
+  FN void offer(V v, W where) {
+    const auto better = ((v <= value) == 0) & (value == value);
+    value = better ? v : value;
+    at = better ? where : at;
+  }
+
+  // Of one that has seen other pixels, before or after.
+  FN void join(V v, W where) {
+    const W equal = (W)(v == value) | ((W)(v != v) & (W)(value != value));
+    const W better =
+        (W)(v > value) | ((W)(v != v) & (W)(value == value)) | (equal & (W)(where < at));
+    value = better ? v : value;
+    at = better ? where : at;
+  }
+};
+
+template <class T>
+using Bests = Best<Vec<T>, Vec<Whole<T>>>;
+
+// The best of N that have seen different pixels, half against half.
+template <int N, class T>
+FN Best<T, Whole<T>> best_of(const T* value, const Whole<T>* at) {
+  if constexpr (N == 1) {
+    return {*value, *at};
+  } else {
+    using V = Vec<T, N / 2>;
+    using W = Vec<Whole<T>, N / 2>;
+    Best<V, W> best{take<V>(value), take<W>(at)};
+    best.join(take<V>(value + N / 2), take<W>(at + N / 2));
+    return best_of<N / 2, T>(reinterpret_cast<const T*>(&best.value),
+                             reinterpret_cast<const Whole<T>*>(&best.at));
+  }
+}
+
+FN int first_pixel(const Run* run, int region) {
+  while (run->region != region) ++run;
+  return run->first;
+}
+
+// What a region holds at the end: 0 and −1 where it is empty; all −∞ was never taken.
+template <class T>
+FN void put_best(T value, Whole<T> at, const Run* runs, int region, int pixels, T* out,
+                 int* argmax) {
+  if (pixels && at == NOWHERE<Whole<T>>) at = first_pixel(runs, region);
+  *out = pixels ? value : 0;
+  *argmax = pixels ? int(at) : -1;
+}
+
+// As sum_planes; `memory` holds regions·P pairs of vectors, pixels[r] is the size of region r.
+template <int P, class T>
+BODY void max_planes(const T* x, i64 size, const Run* runs, int count, int regions,
+                     const int* pixels, char* memory, T* out, int* argmax, i64 channels) {
+  Bests<T>* bests = reinterpret_cast<Bests<T>*>(memory);
+  const Vec<T> lowest = Vec<T>{} + LOWEST<T>;
+  const auto nowhere = Vec<Whole<T>>{} + NOWHERE<Whole<T>>;
+  for (i64 i = 0; i < i64(regions) * P; ++i) bests[i] = {lowest, nowhere};
+  const auto lanes = lane_numbers<T>();
+  for (const Run* run = runs; run < runs + count; ++run) {
+    Bests<T>* to = bests + i64(run->region) * P;
+    Bests<T> best[P];
+    for (int k = 0; k < P; ++k) best[k] = to[k];
+    i64 at = run->first;
+    for (; at + WIDE<T> <= run->end; at += WIDE<T>)
+      for (int k = 0; k < P; ++k)
+        best[k].offer(take<Vec<T>>(x + k * size + at), lanes + Whole<T>(at));
+    if (at < run->end) {
+      const Tail<T> tail(at, run->end, size, lanes);
+      for (int k = 0; k < P; ++k) {
+        const auto v = take<Vec<T>>(x + k * size + tail.from);
+        best[k].offer(tail.inside ? v : lowest, lanes + Whole<T>(tail.from));
+      }
+    }
+    for (int k = 0; k < P; ++k) to[k] = best[k];
+  }
+  for (int r = 0; r < regions; ++r)
+    for (int k = 0; k < P; ++k) {
+      const Bests<T>& lane = bests[i64(r) * P + k];
+      const auto best = best_of<WIDE<T>>(reinterpret_cast<const T*>(&lane.value),
+                                         reinterpret_cast<const Whole<T>*>(&lane.at));
+      const i64 i = r * channels + k;
+      put_best<T>(best.value, best.at, runs, r, pixels[r], out + i, argmax + i);
+    }
+}
+
+// out[p] = z[r·channels] for p in region r, 0 in none. A vector may be written past the end of its
+// run: what follows is written later.
+template <class T>
+BODY void unpool_plane(const T* z, i64 channels, i64 size, const Run* runs, int count, T* out) {
+  i64 done = 0;
+  auto fill = [&](i64 end, T value) {
+    const Vec<T> values = Vec<T>{} + value;
+    for (; done < end && done + WIDE<T> <= size; done += WIDE<T>) put(out + done, values);
+    for (; done < end; ++done) out[done] = value;
+    done = end;
+  };
+  for (const Run* run = runs; run < runs + count; ++run) {
+    if (done < run->first) fill(run->first, 0);
+    fill(run->end, z[run->region * channels]);
+  }
+  fill(size, 0);
+}
+
+// out[at[r·channels]] += z[r·channels] where that is a pixel, 0 elsewhere.
+template <class T>
+BODY void scatter_plane(const T* z, const int* at, i64 channels, i64 size, int regions, T* out) {
+  for (i64 p = 0; p < size; ++p) out[p] = 0;
+  for (i64 i = 0; i < regions * channels; i += channels)
+    if (at[i] >= 0) out[at[i]] += z[i];
+}
+
+// --- rows ---------------------------------------------------------------------------------------
+
+template <int N, class V, class T>
+FN void sum_strip(const T* x, i64 step, int count, T* out) {
+  constexpr int width = sizeof(V) / sizeof(T);
+  V sum[N] = {};
+  for (int p = 0; p < count; ++p)
+    for (int i = 0; i < N; ++i) sum[i] += take<V>(x + p * step + i * width);
+  for (int i = 0; i < N; ++i) put(out + i * width, take<V>(out + i * width) + sum[i]);
+}
+
+// out[r·channels + c] = Σ over region r of channel c, for the channels [from, to).
+template <class T>
+BODY void sum_rows(const T* x, i64 channels, i64 from, i64 to, const Run* runs, int count,
+                   int regions, T* out) {
+  for (i64 r = 0; r < regions; ++r)
+    for (i64 c = from; c < to; ++c) out[r * channels + c] = 0;
+  for (const Run* run = runs; run < runs + count; ++run) {
+    const T* pixel = x + run->first * channels;
+    T* sums = out + run->region * channels;
+    const int pixels = run->end - run->first;
+    i64 c = from;
+    for (; c + 4 * WIDE<T> <= to; c += 4 * WIDE<T>)
+      sum_strip<4, Vec<T>>(pixel + c, channels, pixels, sums + c);
+    for (; c + WIDE<T> <= to; c += WIDE<T>)
+      sum_strip<1, Vec<T>>(pixel + c, channels, pixels, sums + c);
+    for (; c < to; ++c) sum_strip<1, T>(pixel + c, channels, pixels, sums + c);
+  }
+}
+
+template <int N, class V, class W, class T>
+FN void max_strip(const T* x, i64 step, int first, int count, T* out, Whole<T>* at) {
+  constexpr int width = sizeof(V) / sizeof(T);
+  Best<V, W> best[N];
+  for (int i = 0; i < N; ++i) best[i] = {take<V>(out + i * width), take<W>(at + i * width)};
+  for (int p = 0; p < count; ++p)
+    for (int i = 0; i < N; ++i)
+      best[i].offer(take<V>(x + p * step + i * width), W{} + Whole<T>(first + p));
+  for (int i = 0; i < N; ++i) {
+    put(out + i * width, best[i].value);
+    put(at + i * width, best[i].at);
+  }
+}
+
+// As sum_rows; `memory` holds a Whole<T> for each region and each of the channels [from, to).
+template <class T>
+BODY void max_rows(const T* x, i64 channels, i64 from, i64 to, const Run* runs, int count,
+                   int regions, const int* pixels, char* memory, T* out, int* argmax) {
+  Whole<T>* at = reinterpret_cast<Whole<T>*>(memory);
+  const i64 width = to - from;
+  for (i64 i = 0; i < regions * width; ++i) at[i] = NOWHERE<Whole<T>>;
+  for (i64 r = 0; r < regions; ++r)
+    for (i64 c = from; c < to; ++c) out[r * channels + c] = LOWEST<T>;
+  for (const Run* run = runs; run < runs + count; ++run) {
+    const T* pixel = x + run->first * channels;
+    T* values = out + run->region * channels;
+    Whole<T>* places = at + run->region * width - from;
+    const int n = run->end - run->first;
+    i64 c = from;
+    for (; c + 4 * WIDE<T> <= to; c += 4 * WIDE<T>)
+      max_strip<4, Vec<T>, Vec<Whole<T>>>(pixel + c, channels, run->first, n, values + c,
+                                          places + c);
+    for (; c + WIDE<T> <= to; c += WIDE<T>)
+      max_strip<1, Vec<T>, Vec<Whole<T>>>(pixel + c, channels, run->first, n, values + c,
+                                          places + c);
+    for (; c < to; ++c)
+      max_strip<1, T, Whole<T>>(pixel + c, channels, run->first, n, values + c, places + c);
+  }
+  for (int r = 0; r < regions; ++r)
+    for (i64 c = from; c < to; ++c) {
+      const i64 i = r * channels + c;
+      put_best<T>(out[i], at[r * width + c - from], runs, r, pixels[r], out + i, argmax + i);
+    }
+}
+
+// out[p·channels + c] = z[r·channels + c] for p in region r, 0 in none; the channels [from, to).
+template <class T>
+BODY void unpool_rows(const T* z, i64 channels, i64 from, i64 to, i64 size, const Run* runs,
+                      int count, T* out) {
+  i64 done = 0;
+  auto fill = [&](i64 end, const T* values) {
+    for (; done < end; ++done) {
+      T* pixel = out + done * channels;
+      i64 c = from;
+      for (; c + WIDE<T> <= to; c += WIDE<T>)
+        put(pixel + c, values ? take<Vec<T>>(values + c) : Vec<T>{});
+      for (; c < to; ++c) pixel[c] = values ? values[c] : 0;
+    }
+  };
+  for (const Run* run = runs; run < runs + count; ++run) {
+    fill(run->first, nullptr);
+    fill(run->end, z + run->region * channels);
+  }
+  fill(size, nullptr);
+}
+
+// As scatter_plane, for the channels [from, to).
+template <class T>
+BODY void scatter_rows(const T* z, const int* at, i64 channels, i64 from, i64 to, i64 size,
+                       int regions, T* out) {
+  for (i64 p = 0; p < size; ++p)
+    for (i64 c = from; c < to; ++c) out[p * channels + c] = 0;
+  for (i64 r = 0; r < regions; ++r)
+    for (i64 c = from; c < to; ++c) {
+      const i64 i = r * channels + c;
+      if (at[i] >= 0) out[at[i] * channels + c] += z[i];
+    }
+}
+
+#endif

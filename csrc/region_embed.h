@@ -1,0 +1,124 @@
+// What is taken from the bounding box of each region: maxima over a pyramid of bins.
+
+#ifndef __CUDACC__
+
+// One image's regions, and the levels of the pyramid, finest first.
+template <class T>
+struct Spp {
+  const int* labels;
+  i64 width;
+  const int* boxes;  // top, left, bottom, right
+  int regions;
+  const int* levels;
+  const int* offsets;  // of each level's bins among those of a region
+  int num_levels, bins;
+  bool has_fill;
+  T fill;
+};
+
+// WIDE channels of one bin.
+template <class T>
+struct Bin {
+  Best<Vec<T>, Vec<Whole<T>>> best;
+  int first;   // pixel of the region in raster order, −1 if there is none
+  bool mixed;  // holds pixels that are not of the region
+};
+
+// Of `size` pixels from `start` on, bin i of n is [from, to).
+struct Span {
+  int from, to;
+
+  FN Span(int start, int size, int i, int n)
+      : from(start + int(i64(i) * size / n)), to(start + int(((i + 1ll) * size + n - 1) / n)) {}
+};
+
+template <class T>
+FN void empty_bin(Bin<T>& bin) {
+  bin.best.value = Vec<T>{} + LOWEST<T>;
+  bin.best.at = Vec<Whole<T>>{} + NOWHERE<Whole<T>>;
+  bin.first = -1;
+  bin.mixed = false;
+}
+
+template <class T>
+FN void scan_bin(const Spp<T>& spp, const T* strip, int region, Span rows, Span columns,
+                 Bin<T>& bin) {
+  empty_bin(bin);
+  auto best = bin.best;
+  for (int y = rows.from; y < rows.to; ++y) {
+    const int* label = spp.labels + y * spp.width;
+    for (int x = columns.from; x < columns.to; ++x) {
+      if (label[x] != region) {
+        bin.mixed = true;
+        continue;
+      }
+      const i64 at = y * spp.width + x;
+      best.offer(take<Vec<T>>(strip + at * WIDE<T>), Vec<Whole<T>>{} + Whole<T>(at));
+      if (bin.first < 0) bin.first = int(at);
+    }
+  }
+  bin.best = best;
+}
+
+// A bin of level n is the union of k×k bins of level n·k.
+template <class T>
+FN void join_bins(const Bin<T>* fine, int level, int k, int row, int column, Bin<T>& bin) {
+  empty_bin(bin);
+  for (int y = row * k; y < (row + 1) * k; ++y)
+    for (int x = column * k; x < (column + 1) * k; ++x) {
+      const Bin<T>& part = fine[y * level + x];
+      bin.mixed |= part.mixed;
+      if (part.first < 0) continue;
+      bin.best.join(part.best.value, part.best.at);
+      if (bin.first < 0 || part.first < bin.first) bin.first = part.first;
+    }
+}
+
+template <class T>
+FN void put_bin(const Spp<T>& spp, const Bin<T>& bin, int count, T* out, int* argmax) {
+  Vec<T> value = bin.best.value;
+  Vec<Whole<T>> at = bin.best.at;
+  at = at == NOWHERE<Whole<T>> ? Vec<Whole<T>>{} + Whole<T>(bin.first) : at;
+  if (bin.first < 0) {
+    value = Vec<T>{} + (bin.mixed && spp.has_fill ? spp.fill : T(0));
+  } else if (bin.mixed && spp.has_fill) {
+    const auto below = value < spp.fill;
+    value = below ? Vec<T>{} + spp.fill : value;
+    at = below ? Vec<Whole<T>>{} - 1 : at;
+  }
+  for (int k = 0; k < count; ++k) {
+    out[k] = value[k];
+    argmax[k] = int(at[k]);
+  }
+}
+
+// out[(r·bins + bin)·channels + k] and where it is: −1 if at no pixel of the region.
+template <class T>
+BODY void pool_bins(const Spp<T>& spp, const T* strip, Bin<T>* bins, i64 channels, int count,
+                    T* out, int* argmax) {
+  for (int r = 0; r < spp.regions; ++r) {
+    const int *box = spp.boxes + 4 * i64(r), height = box[2] - box[0], width = box[3] - box[1];
+    for (int i = 0; i < spp.num_levels; ++i) {
+      const int level = spp.levels[i];
+      int from = 0;
+      while (from < i && spp.levels[from] % level) ++from;
+      const Bin<T>* fine = bins + spp.offsets[from];
+      for (int b = 0; b < level * level; ++b) {
+        Bin<T>& bin = bins[spp.offsets[i] + b];
+        const int row = b / level, column = b % level;
+        if (height == 0) empty_bin(bin);
+        else if (from < i)
+          join_bins(fine, spp.levels[from], spp.levels[from] / level, row, column, bin);
+        else
+          scan_bin(spp, strip, r, Span(box[0], height, row, level),
+                   Span(box[1], width, column, level), bin);
+      }
+    }
+    for (int b = 0; b < spp.bins; ++b) {
+      const i64 at = (i64(r) * spp.bins + b) * channels;
+      put_bin(spp, bins[b], count, out + at, argmax + at);
+    }
+  }
+}
+
+#endif

@@ -24,6 +24,30 @@ struct Bin {
   bool mixed;  // holds pixels that are not of the region
 };
 
+// strip[p][k] of `count` planes x[k][p], or of rows: the channels of a pixel fill a vector.
+template <class T>
+BODY void gather_planes(const T* x, i64 size, int count, T* strip) {
+  constexpr int N = WIDE<T>;
+  i64 p = 0;
+  for (; count == N && p + N <= size; p += N) {
+    T block[N][N];
+    for (int k = 0; k < N; ++k) put(block[k], take<Vec<T>>(x + k * size + p));
+    for (int i = 0; i < N; ++i)
+      for (int k = 0; k < N; ++k) strip[(p + i) * N + k] = block[k][i];
+  }
+  for (; p < size; ++p)
+    for (int k = 0; k < N; ++k) strip[p * N + k] = k < count ? x[k * size + p] : 0;
+}
+
+template <class T>
+BODY void gather_rows(const T* x, i64 channels, i64 size, int count, T* strip) {
+  constexpr int N = WIDE<T>;
+  for (i64 p = 0; p < size; ++p)
+    if (count == N) put(strip + p * N, take<Vec<T>>(x + p * channels));
+    else
+      for (int k = 0; k < N; ++k) strip[p * N + k] = k < count ? x[p * channels + k] : 0;
+}
+
 // Of `size` pixels from `start` on, bin i of n is [from, to).
 struct Span {
   int from, to;
@@ -85,6 +109,11 @@ FN void put_bin(const Spp<T>& spp, const Bin<T>& bin, int count, T* out, int* ar
     const auto below = value < spp.fill;
     value = below ? Vec<T>{} + spp.fill : value;
     at = below ? Vec<Whole<T>>{} - 1 : at;
+  }
+  if (count == WIDE<T>) {
+    put(out, value);
+    put(argmax, __builtin_convertvector(at, Vec<int, WIDE<T>>));
+    return;
   }
   for (int k = 0; k < count; ++k) {
     out[k] = value[k];

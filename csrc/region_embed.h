@@ -68,20 +68,24 @@ template <class T>
 FN void scan_bin(const Spp<T>& spp, const T* strip, int region, Span rows, Span columns,
                  Bin<T>& bin) {
   empty_bin(bin);
+  const Vec<T> lowest = bin.best.value;
   auto best = bin.best;
+  int own = 0, first = -1;
   for (int y = rows.from; y < rows.to; ++y) {
     const int* label = spp.labels + y * spp.width;
-    for (int x = columns.from; x < columns.to; ++x) {
-      if (label[x] != region) {
-        bin.mixed = true;
-        continue;
-      }
-      const i64 at = y * spp.width + x;
-      best.offer(take<Vec<T>>(strip + at * WIDE<T>), Vec<Whole<T>>{} + Whole<T>(at));
-      if (bin.first < 0) bin.first = int(at);
+    const i64 row = y * spp.width;
+    for (int x = columns.from; x < columns.to; ++x) {  // without a branch: the labels vary
+      const int is_own = label[x] == region;
+      const Vec<Whole<T>> inside = Vec<Whole<T>>{} - Whole<T>(is_own);
+      const Vec<T> value = take<Vec<T>>(strip + (row + x) * WIDE<T>);
+      best.offer(inside ? value : lowest, Vec<Whole<T>>{} + Whole<T>(row + x));
+      first = is_own > own ? int(row + x) : first;
+      own |= is_own;
+      bin.mixed |= !is_own;
     }
   }
   bin.best = best;
+  bin.first = first;
 }
 
 // A bin of level n is the union of k×k bins of level n·k.

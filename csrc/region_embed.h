@@ -69,23 +69,33 @@ FN void scan_bin(const Spp<T>& spp, const T* strip, int region, Span rows, Span 
                  Bin<T>& bin) {
   empty_bin(bin);
   const Vec<T> lowest = bin.best.value;
-  auto best = bin.best;
-  int own = 0, first = -1;
+  // Two take turns, since each waits for its own last comparison.
+  auto best = bin.best, other = best;
+  int own = 0, first = -1, strange = 0;
   for (int y = rows.from; y < rows.to; ++y) {
-    const int* label = spp.labels + y * spp.width;
-    const i64 row = y * spp.width;
-    for (int x = columns.from; x < columns.to; ++x) {  // without a branch: the labels vary
-      const int is_own = label[x] == region;
+    i64 at = y * spp.width + columns.from;
+    const i64 end = at + columns.to - columns.from;
+    Vec<Whole<T>> where = Vec<Whole<T>>{} + Whole<T>(at);
+    auto offer = [&](auto& to) {  // without a branch: the labels vary
+      const int is_own = spp.labels[at] == region;
       const Vec<Whole<T>> inside = Vec<Whole<T>>{} - Whole<T>(is_own);
-      const Vec<T> value = take<Vec<T>>(strip + (row + x) * WIDE<T>);
-      best.offer(inside ? value : lowest, Vec<Whole<T>>{} + Whole<T>(row + x));
-      first = is_own > own ? int(row + x) : first;
+      to.offer(inside ? take<Vec<T>>(strip + at * WIDE<T>) : lowest, where);
+      first = is_own > own ? int(at) : first;
       own |= is_own;
-      bin.mixed |= !is_own;
+      strange |= !is_own;
+      ++at;
+      where += 1;
+    };
+    while (at + 1 < end) {
+      offer(best);
+      offer(other);
     }
+    if (at < end) offer(best);
   }
+  best.join(other.value, other.at);
   bin.best = best;
   bin.first = first;
+  bin.mixed = strange;
 }
 
 // A bin of level n is the union of k×k bins of level n·k.

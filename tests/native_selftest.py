@@ -141,7 +141,8 @@ def check_region(native: ModuleType) -> None:
     counts, boxes = buffer("i", (1, 2)), buffer("i", (1, 2, 4))
     assert native.region_index(labels, runs, num_runs, counts, boxes, threads=1) == -1
     assert num_runs.tolist() == [4]
-    assert runs.tolist()[0][:4] == [[0, 2, 0], [2, 3, 1], [3, 4, 0], [5, 6, 1]]
+    first: list = runs.tolist()[0]  # type: ignore[assignment]
+    assert first[:4] == [[0, 2, 0], [2, 3, 1], [3, 4, 0], [5, 6, 1]]
     assert (counts.tolist(), boxes.tolist()) == ([[3, 2]], [[[0, 0, 2, 2], [0, 2, 2, 3]]])
     for code in "fd":
         x, z = buffer(code, (1, 1, 6), [1, 2, 3, 4, 9, 8]), buffer(code, (1, 2, 1))

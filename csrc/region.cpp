@@ -109,6 +109,7 @@ struct Pool {
         regions(z.size(1)) {
     need(z.size(0) == batch && z.size(2) == channels, "`z` must have shape (B, R, C)");
     if (use_x == WRITE) hint_large(x.data(), x.info.size * sizeof(T));
+    if (use_z == WRITE) hint_large(z.data(), z.info.size * sizeof(T));
   }
 
   // work(kernels, job, image, memory): a job is one image and a share of the channels.
@@ -247,6 +248,7 @@ void spp_as(const py::buffer& x, const py::buffer& labels_buffer, const py::buff
   const auto labels = array<std::int32_t>("labels", labels_buffer, 3);
   const auto boxes = array<std::int32_t>("boxes", boxes_buffer, 3);
   const auto argmax = array<std::int32_t>("argmax", argmax_buffer, 3, WRITE);
+  hint_large(argmax.data(), argmax.info.size * sizeof(std::int32_t));
   need(std::all_of(levels.begin(), levels.end(), [](int level) { return level > 0; }),
        "`levels` must be positive");
   const std::int64_t regions = boxes.size(1), width = labels.size(2);

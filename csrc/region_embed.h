@@ -24,6 +24,30 @@ struct Bin {
   bool mixed;  // holds pixels that are not of the region
 };
 
+// strip[p][k] of `count` planes x[k][p], or of rows: the channels of a pixel fill a vector.
+template <class T>
+BODY void gather_planes(const T* x, i64 size, int count, T* strip) {
+  constexpr int N = WIDE<T>;
+  i64 p = 0;
+  for (; count == N && p + N <= size; p += N) {
+    T block[N][N];
+    for (int k = 0; k < N; ++k) put(block[k], take<Vec<T>>(x + k * size + p));
+    for (int i = 0; i < N; ++i)
+      for (int k = 0; k < N; ++k) strip[(p + i) * N + k] = block[k][i];
+  }
+  for (; p < size; ++p)
+    for (int k = 0; k < N; ++k) strip[p * N + k] = k < count ? x[k * size + p] : 0;
+}
+
+template <class T>
+BODY void gather_rows(const T* x, i64 channels, i64 size, int count, T* strip) {
+  constexpr int N = WIDE<T>;
+  for (i64 p = 0; p < size; ++p)
+    if (count == N) put(strip + p * N, take<Vec<T>>(x + p * channels));
+    else
+      for (int k = 0; k < N; ++k) strip[p * N + k] = k < count ? x[p * channels + k] : 0;
+}
+
 // Of `size` pixels from `start` on, bin i of n is [from, to).
 struct Span {
   int from, to;
@@ -44,20 +68,34 @@ template <class T>
 FN void scan_bin(const Spp<T>& spp, const T* strip, int region, Span rows, Span columns,
                  Bin<T>& bin) {
   empty_bin(bin);
-  auto best = bin.best;
+  const Vec<T> lowest = bin.best.value;
+  // Two take turns, since each waits for its own last comparison.
+  auto best = bin.best, other = best;
+  int own = 0, first = -1, strange = 0;
   for (int y = rows.from; y < rows.to; ++y) {
-    const int* label = spp.labels + y * spp.width;
-    for (int x = columns.from; x < columns.to; ++x) {
-      if (label[x] != region) {
-        bin.mixed = true;
-        continue;
-      }
-      const i64 at = y * spp.width + x;
-      best.offer(take<Vec<T>>(strip + at * WIDE<T>), Vec<Whole<T>>{} + Whole<T>(at));
-      if (bin.first < 0) bin.first = int(at);
+    i64 at = y * spp.width + columns.from;
+    const i64 end = at + columns.to - columns.from;
+    Vec<Whole<T>> where = Vec<Whole<T>>{} + Whole<T>(at);
+    auto offer = [&](auto& to) {  // without a branch: the labels vary
+      const int is_own = spp.labels[at] == region;
+      const Vec<Whole<T>> inside = Vec<Whole<T>>{} - Whole<T>(is_own);
+      to.offer(inside ? take<Vec<T>>(strip + at * WIDE<T>) : lowest, where);
+      first = is_own > own ? int(at) : first;
+      own |= is_own;
+      strange |= !is_own;
+      ++at;
+      where += 1;
+    };
+    while (at + 1 < end) {
+      offer(best);
+      offer(other);
     }
+    if (at < end) offer(best);
   }
+  best.join(other.value, other.at);
   bin.best = best;
+  bin.first = first;
+  bin.mixed = strange;
 }
 
 // A bin of level n is the union of k×k bins of level n·k.
@@ -85,6 +123,11 @@ FN void put_bin(const Spp<T>& spp, const Bin<T>& bin, int count, T* out, int* ar
     const auto below = value < spp.fill;
     value = below ? Vec<T>{} + spp.fill : value;
     at = below ? Vec<Whole<T>>{} - 1 : at;
+  }
+  if (count == WIDE<T>) {
+    put(out, value);
+    put(argmax, __builtin_convertvector(at, Vec<int, WIDE<T>>));
+    return;
   }
   for (int k = 0; k < count; ++k) {
     out[k] = value[k];

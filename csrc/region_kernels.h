@@ -84,10 +84,8 @@ struct Kernels {
   static void spp(const Spp<T>& spp, const T* x, i64 size, i64 channels, i64 from, int count,
                   bool rows, char* memory, T* out, int* argmax) {
     T* strip = reinterpret_cast<T*>(memory);
-    const i64 pixel = rows ? channels : 1, channel = rows ? 1 : size;
-    for (i64 p = 0; p < size; ++p)
-      for (int k = 0; k < WIDE<T>; ++k)
-        strip[p * WIDE<T> + k] = k < count ? x[p * pixel + (from + k) * channel] : 0;
+    if (rows) gather_rows(x + from, channels, size, count, strip);
+    else gather_planes(x + from * size, size, count, strip);
     Bin<T>* bins = reinterpret_cast<Bin<T>*>(memory + size * VEC_BYTES);
     pool_bins(spp, strip, bins, channels, count, out + from, argmax + from);
   }

@@ -134,6 +134,27 @@ def check_iem(native: ModuleType) -> None:
     assert (error, steps, status) == ([0.0, 0.0], [0, 0], [3, 3])  # emptied
 
 
+def check_region(native: ModuleType) -> None:
+    """Sums and maxima over two regions and an ignored pixel, and the sums given back."""
+    labels = buffer("i", (1, 2, 3), [0, 0, 1, 0, -1, 1])
+    runs, num_runs = buffer("i", (1, 6, 3)), buffer("i", (1,))
+    counts, boxes = buffer("i", (1, 2)), buffer("i", (1, 2, 4))
+    assert native.region_index(labels, runs, num_runs, counts, boxes, threads=1) == -1
+    assert num_runs.tolist() == [4]
+    first: list = runs.tolist()[0]  # type: ignore[assignment]
+    assert first[:4] == [[0, 2, 0], [2, 3, 1], [3, 4, 0], [5, 6, 1]]
+    assert (counts.tolist(), boxes.tolist()) == ([[3, 2]], [[[0, 0, 2, 2], [0, 2, 2, 3]]])
+    for code in "fd":
+        x, z = buffer(code, (1, 1, 6), [1, 2, 3, 4, 9, 8]), buffer(code, (1, 2, 1))
+        native.region_sum(x, runs, num_runs, z, channels_last=False, threads=1)
+        assert z.tolist() == [[[7.0], [11.0]]]
+        native.region_unpool(z, runs, num_runs, x, channels_last=False, threads=1)
+        assert x.tolist() == [[[7.0, 7.0, 11.0, 7.0, 0.0, 11.0]]]
+        x, at = buffer(code, (1, 1, 6), [1, 4, 3, 4, 9, 8]), buffer("i", (1, 2, 1))
+        native.region_max(x, runs, num_runs, counts, z, at, channels_last=False, threads=1)
+        assert (z.tolist(), at.tolist()) == ([[[4.0], [8.0]]], [[[1], [5]]])
+
+
 def check_slic(native: ModuleType) -> None:
     """Four coloured quadrants are found; a flat image keeps the grid."""
     side, half = 20, 10
@@ -201,12 +222,13 @@ def check_refusals(native: ModuleType) -> None:
 def main() -> None:
     native = load(sys.argv[1] if len(sys.argv) > 1 else None)
     sets = native.isas()
+    checks = (check_filter, check_iem, check_region, check_slic, check_refusals)
     for name in sets:
         native.set_isa(name)
-        for check in (check_filter, check_iem, check_slic, check_refusals):
+        for check in checks:
             check(native)
     version = ".".join(map(str, sys.version_info[:2]))
-    print(f"Python {version}, {', '.join(sets)}: {4 * len(sets)} checks passed")
+    print(f"Python {version}, {', '.join(sets)}: {len(checks) * len(sets)} checks passed")
 
 
 if __name__ == "__main__":

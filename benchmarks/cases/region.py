@@ -13,6 +13,7 @@ from ..images import photographs
 from ..registry import Problem, Setup, Variant, Work, case, require
 
 SHAPES = ((2, 256, 128, 137), (16, 64, 128, 64), (4, 64, 200, 36))  # B, C, side, R
+SPP_SHAPE = (8, 64, 128, 225)
 QUICK_SHAPES = ((1, 16, 64, 40),)
 
 
@@ -139,3 +140,33 @@ def region_index(setup: Setup) -> Iterator[Problem]:
             for name in (setup.backend, "reference")
         ]
         yield Problem(f"{batch}×{size}×{size}, R={regions}", "call", ways, gate)
+
+
+@case("region_spp", "cpu")
+def region_spp(setup: Setup) -> Iterator[Problem]:
+    """The pyramid of each region's box against a loop over the regions, forward."""
+    from ..peers import region as peers
+
+    batch, channels, size, regions = QUICK_SHAPES[0] if setup.quick else SPP_SHAPE
+    levels = (1, 2, 4)
+    labels = superpixels(batch, size, regions)
+    index = fastseg.region_index(labels, regions)
+    x = features(batch, channels, size, channels_last=False)
+    traffic = x.nbytes + 4 * batch * regions * channels * sum(level * level for level in levels)
+
+    def ours(labels: Any, backend: str = setup.backend) -> torch.Tensor:
+        return fastseg.region_spp(x, labels, regions, levels, backend=backend)
+
+    def gate(results: dict[str, Any]) -> None:
+        expected = ours(index, "reference")
+        for name, result in results.items():
+            require(torch.equal(result, expected), f"{name} differs from the reference")
+
+    work = partial(one_read, traffic)
+    ways = [
+        Variant(setup.backend, partial(ours, index), work),
+        Variant(f"{setup.backend}, and the index", partial(ours, labels), work),
+        Variant("loop over regions", partial(peers.spp_loop, x, index, levels), work, ("≥", 100)),
+    ]
+    sizes = f"{batch}×{channels}×{size}×{size}, R={regions}"
+    yield Problem(f"{sizes}, levels {levels}", "call", ways, gate)

@@ -7,7 +7,10 @@ import warnings
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from scipy import ndimage
+
+from fastseg import RegionIndex
 
 TORCH_NAMES = {"max": "amax", "mean": "mean", "sum": "sum"}
 
@@ -50,3 +53,17 @@ def scipy_labelled(
         ]
     pooled = np.stack([np.stack(image, 1) for image in planes])
     return torch.from_numpy(np.nan_to_num(pooled)).to(x.dtype)
+
+
+def spp_loop(x: torch.Tensor, index: RegionIndex, levels: tuple[int, ...]) -> torch.Tensor:
+    """`adaptive_max_pool2d` of each region's box, its other pixels set to 0: (B,R,C·Σl²)."""
+    bins = sum(level * level for level in levels)
+    out = x.new_zeros((len(x), index.num_regions, bins * x.shape[1]))
+    for b, boxes in enumerate(index.boxes.tolist()):
+        for r, (top, left, bottom, right) in enumerate(boxes):
+            if bottom > top:
+                own = index.labels[b, top:bottom, left:right] == r
+                box = torch.where(own, x[b, :, top:bottom, left:right], 0)
+                parts = [F.adaptive_max_pool2d(box, level).flatten(1) for level in levels]
+                out[b, r] = torch.cat(parts, 1).T.flatten()
+    return out

@@ -43,8 +43,9 @@ def boxes_of(x, labels, regions):
         for r in range(regions):
             rows, columns = torch.nonzero(labels[b] == r, as_tuple=True)
             if len(rows):
-                box = slice(rows.min(), rows.max() + 1), slice(columns.min(), columns.max() + 1)
-                yield b, r, x[b][:, *box], labels[b][box] == r
+                down = slice(rows.min(), rows.max() + 1)
+                across = slice(columns.min(), columns.max() + 1)
+                yield b, r, x[b][:, down, across], labels[b][down, across] == r
 
 
 def spp_by_loop(x, labels, regions, levels, fill):
@@ -88,7 +89,7 @@ def test_spp_by_hand(layout, backend):
 @pytest.mark.parametrize(("shape", "regions"), CASES)
 def test_spp_equals_adaptive_pooling(shape, regions, levels, fill, layout, dtype, backend):
     x = random(*shape, dtype=dtype).to(memory_format=layout).requires_grad_()
-    labels = blobs(shape[0], *shape[2:], regions)
+    labels = blobs(shape[0], shape[2], shape[3], regions)
     fill = fill if fill is None else torch.tensor(fill, dtype=dtype).item()
     expected = spp_by_loop(x, labels, regions, levels, fill)
     out = region_spp(x, labels, regions, levels, fill, backend)

@@ -90,7 +90,7 @@ def region_spp(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """x (B,C,H,W) → maxima (B,R·Σl²,C) over the bins of every region, and their pixels as in
     `region_max`, −1 also where `fill` is larger."""
-    batch, channels, height, width = x.shape
+    batch, channels, _, width = x.shape
     bins = sum(level * level for level in levels)
     out = x.new_zeros((batch, index.num_regions, bins, channels))
     argmax = torch.full_like(out, -1, dtype=torch.int32)

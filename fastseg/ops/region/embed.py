@@ -68,7 +68,7 @@ def region_spp(
         BackendUnavailable: the named backend cannot run here.
     """
     shape = _check(x)
-    if not isinstance(levels, Sequence) or isinstance(levels, str):
+    if not isinstance(levels, Sequence):
         raise TypeError(f"`levels` must be a sequence of integers, got {type(levels).__name__}")
     if not levels:
         raise ValueError("`levels` must name at least one level, got none")

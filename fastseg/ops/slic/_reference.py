@@ -47,7 +47,8 @@ class Clusters:
     def __init__(self, colours: np.ndarray, mask: np.ndarray, seeds: Seeds, i: int) -> None:
         """`colours` (C,H,W) divided by the compactness, `mask` (H,W); image i of `seeds`."""
         self.colours, self.mask = colours, mask
-        self.y, self.x = np.indices(mask.shape, np.float32)
+        grid: np.ndarray = np.indices(mask.shape, np.float32)
+        self.y, self.x = grid
         self.weight, self.reach = seeds.weight[i], seeds.reach[i].tolist()
         blank = np.zeros((len(seeds.at[i]), len(colours)), np.float32)
         self.centres = np.concatenate([seeds.at[i], blank], axis=1)  # (K,2+C)
@@ -69,7 +70,7 @@ class Clusters:
         """Each pixel to the nearest centre whose window it lies in, the first of equals."""
         best = np.where(self.mask, np.float32(np.inf), -np.float32(np.inf))
         for k in range(len(self.centres)):
-            centre: np.ndarray = self.centres[k]
+            centre = self.centres[k]
             if np.isnan(centre[:2]).any():  # it has lost its pixels
                 continue
             at = tuple(map(self.window, centre[:2], self.reach, self.mask.shape))

@@ -27,7 +27,7 @@ def rgb_to_lab(rgb: np.ndarray) -> np.ndarray:
     """sRGB in 0 … 1 to CIE Lab: float32 (3,H,W)."""
     curve = np.power((np.maximum(rgb, 0) + np.float32(0.055)) / np.float32(1.055), np.float32(2.4))
     linear = np.where(rgb > np.float32(0.04045), curve, rgb / np.float32(12.92))
-    xyz = np.einsum("ij,jhw->ihw", XYZ, linear) / WHITE[:, None, None]
+    xyz = np.moveaxis(np.moveaxis(linear, 0, -1) @ XYZ.T / WHITE, -1, 0)
     straight = np.float32(7.787) * xyz + np.float32(16 / 116)
     x, y, z = np.where(xyz > np.float32(0.008856), np.cbrt(xyz), straight)
     return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)])

@@ -27,7 +27,7 @@ def rgb_to_lab(rgb: np.ndarray) -> np.ndarray:
     """sRGB in 0 … 1 to CIE Lab: float32 (3,H,W)."""
     curve = np.power((np.maximum(rgb, 0) + np.float32(0.055)) / np.float32(1.055), np.float32(2.4))
     linear = np.where(rgb > np.float32(0.04045), curve, rgb / np.float32(12.92))
-    xyz = np.einsum("ij,jhw->ihw", XYZ, linear) / WHITE[:, None, None]
+    xyz = np.moveaxis(np.moveaxis(linear, 0, -1) @ XYZ.T / WHITE, -1, 0)
     straight = np.float32(7.787) * xyz + np.float32(16 / 116)
     x, y, z = np.where(xyz > np.float32(0.008856), np.cbrt(xyz), straight)
     return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)])
@@ -47,7 +47,8 @@ class Clusters:
     def __init__(self, colours: np.ndarray, mask: np.ndarray, seeds: Seeds, i: int) -> None:
         """`colours` (C,H,W) divided by the compactness, `mask` (H,W); image i of `seeds`."""
         self.colours, self.mask = colours, mask
-        self.y, self.x = np.indices(mask.shape, np.float32)
+        grid: np.ndarray = np.indices(mask.shape, np.float32)
+        self.y, self.x = grid
         self.weight, self.reach = seeds.weight[i], seeds.reach[i].tolist()
         blank = np.zeros((len(seeds.at[i]), len(colours)), np.float32)
         self.centres = np.concatenate([seeds.at[i], blank], axis=1)  # (K,2+C)
@@ -69,7 +70,7 @@ class Clusters:
         """Each pixel to the nearest centre whose window it lies in, the first of equals."""
         best = np.where(self.mask, np.float32(np.inf), -np.float32(np.inf))
         for k in range(len(self.centres)):
-            centre: np.ndarray = self.centres[k]
+            centre = self.centres[k]
             if np.isnan(centre[:2]).any():  # it has lost its pixels
                 continue
             at = tuple(map(self.window, centre[:2], self.reach, self.mask.shape))

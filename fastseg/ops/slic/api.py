@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch.library import define, impl, register_fake
 
@@ -165,7 +166,11 @@ def _extents(images: torch.Tensor, mask: torch.Tensor | None):
     if mask is not None:
         lows = images.float().masked_fill(~mask[:, None], torch.inf)
         highs = images.float().masked_fill(~mask[:, None], -torch.inf)
-    low, high = lows.amin((1, 2, 3)).float(), highs.amax((1, 2, 3)).float()
+    # By NumPy: waking PyTorch's threads for this may take longer than all the rest.
+    low, high = (
+        torch.from_numpy(np.asarray(of(values.cpu().numpy(), axis=(1, 2, 3)), np.float32))
+        for of, values in ((np.min, lows), (np.max, highs))
+    )
     empty = low > high  # a mask of no pixels
     low, high = low.masked_fill(empty, 0), high.masked_fill(empty, 0)
     for i, (least, most) in enumerate(zip(low.tolist(), high.tolist(), strict=True)):
@@ -174,4 +179,4 @@ def _extents(images: torch.Tensor, mask: torch.Tensor | None):
                 f"`images` must be finite (where the mask is True), got {least:g} … {most:g} "
                 f"in image {i}"
             )
-    return low.cpu().numpy(), (high - low).cpu().numpy()
+    return low.numpy(), (high - low).numpy()

@@ -2,6 +2,8 @@ PYTHON ?= python3
 VENV ?= .venv
 # Folders or files that `make demo` segments beside scikit-image's samples.
 IMAGES ?=
+# Tests that `make sanitize` runs.
+TESTS ?= tests
 
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml setup.py constraints.txt $(wildcard csrc/*.h csrc/*.cpp)
@@ -56,7 +58,7 @@ sanitize: venv
 	    grep -q __asan_init fastseg/_native*.so
 	cd build/sanitize && ASAN_OPTIONS=detect_leaks=0 \
 	    LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
-	    $(abspath $(BIN))/python -m pytest --capture=sys --ignore=tests/gpu
+	    $(abspath $(BIN))/python -m pytest --capture=sys --ignore=tests/gpu $(TESTS)
 
 wheel: venv
 	$(BIN)/python -m pip wheel -q --no-deps -w dist .

@@ -9,9 +9,9 @@ RESULTS = ROOT / "benchmarks" / "results" / "amd-epyc-2-cores"
 BEGIN, END = "<!-- numbers: begin -->\n", "<!-- numbers: end -->\n"
 RACES = ("iem_end_to_end", "iem_iteration")
 SETS = {
-    "flowers17": "Oxford 17 Flowers",
-    "ecssd": "ECSSD",
-    "weizmann_horses": "Weizmann Horses",
+    "flowers17": "half of Oxford 17 Flowers",
+    "ecssd": "half of ECSSD",
+    "weizmann_horses": "half of Weizmann Horses",
 }
 SCORES = {"accuracy": "accuracy", "iou": "IoU", "miou": "mIoU", "dice": "DICE"}
 
@@ -59,7 +59,7 @@ def scores() -> str:
 
 def numbers() -> str:
     """All that stands between the markers."""
-    scored = "Masks of whole sets of pictures at 128×128 with all defaults, in percent:\n"
+    scored = "Masks at 128×128 with all defaults, in percent:\n"
     sources = "Sources, with machine, date and commit:\n"
     files = "".join(map(source, (*RACES, "iem_size", "quality")))
     return "\n".join([races(), sizes(), scored, scores(), sources, files])

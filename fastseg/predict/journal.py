@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ AnyRow = TypeVar("AnyRow", bound="Row")
 
 
 @dataclass(slots=True)
-class Row:
+class Row(ABC):
     """One picture's line in the table of a run; each command adds what it found out."""
 
     file: str
@@ -36,9 +37,9 @@ class Row:
     def size(self) -> str:
         return f"{self.width}x{self.height}" if self.width else ""
 
+    @abstractmethod
     def cells(self) -> dict[str, Any]:
         """Column → value in the table."""
-        raise NotImplementedError
 
 
 def rounded(value: float | None, digits: int) -> float | None:

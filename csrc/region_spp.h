@@ -87,36 +87,43 @@ FN bool scan_planes(const Spp<T>& spp, const T* x, i64 step, int count, int regi
   const Span rows(box[0], box[2] - box[0], row, level);
   W lanes;
   for (int i = 0; i < N; ++i) lanes[i] = i;
-  V sum{};
+  // Planes at once, as many as registers hold; sums that do not wait for one another.
+  constexpr int GROUP = RULE == VALUE ? N : N / 2, SUMS = GROUP < 4 ? GROUP : 4;
+  V sum[SUMS] = {};
   for (int b = 0; b < level; ++b) bins[b].clear();
   for (int from = left; from < right;) {
     const int start = spp.width < N || from + N <= spp.width ? from : int(spp.width) - N;
     const int end = start + N < right ? start + N : right;
     const i64 first = rows.from * spp.width + start;
     V value[N];
-    W at[N], own{}, strange{};
-    for (int y = 0; y < rows.to - rows.from; ++y) {
-      const auto labels = take<Vec<int, N>>(spp.labels + first + y * spp.width);
-      const W inside = (W)(__builtin_convertvector(labels, W) == Whole<T>(region));
-      own |= inside;
-      strange |= ~inside;
-    }
-    for (int k = 0; k < N; ++k) {
-      Best<V, W> best{V{} + LOWEST<T>, W{} + NOWHERE<Whole<T>>};
-      V all{};
+    W at[N], own, strange;
+    for (int k = 0; k < N; k += GROUP) {
+      Best<V, W> best[GROUP];
+      i64 plane[GROUP];
+      for (int i = 0; i < GROUP; ++i) {
+        best[i] = {V{} + LOWEST<T>, W{} + NOWHERE<Whole<T>>};
+        plane[i] = (k + i < count ? k + i : 0) * step;
+      }
+      own = strange = W{};
       W where = lanes + Whole<T>(first);
-      const T* p = x + (k < count ? k : 0) * step + first;
+      const T* p = x + first;
       const int* l = spp.labels + first;
       for (int y = rows.from; y < rows.to; ++y, p += spp.width, l += spp.width) {
-        const W inside = (W)(__builtin_convertvector(take<Vec<int, N>>(l), W) == Whole<T>(region));
-        const V v = take<V>(p);
-        offer<RULE>(best, v, inside, where);
-        if (RULE != ANY) all = inside ? all + v : all;
+        const W labels = __builtin_convertvector(take<Vec<int, N>>(l), W);
+        const W inside = (W)(labels == Whole<T>(region));
+        own |= inside;
+        strange |= ~inside;
+        for (int i = 0; i < GROUP; ++i) {
+          const V v = take<V>(p + plane[i]);
+          offer<RULE>(best[i], v, inside, where);
+          if (RULE != ANY) sum[i % SUMS] = inside ? sum[i % SUMS] + v : sum[i % SUMS];
+        }
         if (RULE != VALUE) where += Whole<T>(spp.width);
       }
-      value[k] = best.value;
-      if (RULE != VALUE) at[k] = best.at;
-      sum += all;
+      for (int i = 0; i < GROUP; ++i) {
+        value[k + i] = best[i].value;
+        if (RULE != VALUE) at[k + i] = best[i].at;
+      }
     }
     transpose<N>(value);
     if constexpr (RULE != VALUE) transpose<N>(at);
@@ -135,7 +142,8 @@ FN bool scan_planes(const Spp<T>& spp, const T* x, i64 step, int count, int regi
     }
     from = end;
   }
-  const T total = tree_sum<N>(reinterpret_cast<const T*>(&sum));
+  for (int i = 1; i < SUMS; ++i) sum[0] += sum[i];
+  const T total = tree_sum<N>(reinterpret_cast<const T*>(sum));
   return RULE == ANY || total == total;
 }
 

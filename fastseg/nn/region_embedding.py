@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from ..checks import check_choice, check_int, check_shape, check_tensor
+from ..checks import check_choice, check_int, check_ints, check_shape, check_tensor
 from ..ops.region import RegionIndex, region_index, region_pool, region_resize, region_spp
 
 __all__ = ["RegionEmbedding"]
@@ -17,7 +17,7 @@ class RegionEmbedding(nn.Module):
     """Embed each region of a feature map in a vector of fixed length, whatever its size and shape.
 
     The region-wise embedding (RWE) of Mirsadeghi et al., "Unsupervised Image Segmentation by Mutual
-    Information Maximization and Adversarial Regularization" (InMARS, RA-L 2021, §III-B), in the
+    Information Maximization and Adversarial Regularization" (InMARS, 2021, §III-B), in the
     variants of its Table III:
 
         "max", "mean"   `region_pool`, and no layers: the backbone's channels are the embedding
@@ -57,8 +57,9 @@ class RegionEmbedding(nn.Module):
         check_choice("head", head, HEADS)
         if out_channels is not None:
             check_int("out_channels", out_channels, 1)
-        for width in hidden:
-            check_int("hidden", width, 1)
+        check_ints("hidden", hidden, 1)
+        check_ints("levels", levels, 1)
+        check_ints("size", size, 1, 2)
         self.in_channels, self.out_channels = in_channels, out_channels or in_channels
         self.head, self.levels, self.fill, self.size = head, tuple(levels), fill, tuple(size)
         self.backend = backend

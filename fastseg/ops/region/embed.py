@@ -6,7 +6,7 @@ import torch
 from torch.library import define, impl, register_autograd, register_fake
 
 from ... import backends
-from ...checks import check_dtype, check_int, check_ndim, check_number, check_tensor
+from ...checks import check_dtype, check_ints, check_ndim, check_number, check_tensor
 from ._index import FLOATS, INDEX, RegionIndex, check_backend, index_of
 from .api import is_channels_last, room_for_pixels, widened
 
@@ -70,12 +70,9 @@ def region_spp(
         BackendUnavailable: the named backend cannot run here.
     """
     shape = _check(x)
-    if not isinstance(levels, Sequence):
-        raise TypeError(f"`levels` must be a sequence of integers, got {type(levels).__name__}")
+    check_ints("levels", levels, 1)
     if not levels:
         raise ValueError("`levels` must name at least one level, got none")
-    for level in levels:
-        check_int("levels", level, 1)
     if fill is not None:
         check_number("fill", fill, -float("inf"), exclusive=True)
     index = index_of(labels, num_regions, shape, "x", x, backend)
@@ -161,12 +158,7 @@ def region_resize(
         BackendUnavailable: the named backend cannot run here.
     """
     shape = _check(x)
-    if not isinstance(size, Sequence):
-        raise TypeError(f"`size` must be a sequence of two integers, got {type(size).__name__}")
-    if len(size) != 2:
-        raise ValueError(f"`size` must be a sequence of two integers, got {len(size)} of them")
-    for side in size:
-        check_int("size", side, 1)
+    check_ints("size", size, 1, 2)
     index = index_of(labels, num_regions, shape, "x", x, backend)
     check_backend("region_resize", x, backend)
     return torch.ops.fastseg.region_resize(x, *index.tensors, list(size), backend)

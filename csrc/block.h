@@ -13,6 +13,9 @@
 #define BODY __device__
 template <class T>
 using Shared = T&;  // lies in the block's shared memory
+#ifndef DYNAMIC_SHARED
+#define DYNAMIC_SHARED(name) extern __shared__ double name[]  // as much as the launch gives
+#endif
 #else
 #define FN inline __attribute__((always_inline))
 #define BODY __attribute__((noinline, flatten))  // all that it calls in line, lambdas too

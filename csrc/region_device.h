@@ -1,5 +1,5 @@
-// Pooling over regions on a GPU, a warp a block. Pixels are walked in raster order, 32 at a time for
-// 32 channels; each thread has one channel to itself, so that sums have one order and need no
+// Pooling over regions on a GPU, a warp a block. Pixels are walked in raster order, 32 at a time
+// for 32 channels; each thread has one channel to itself, so that sums have one order and need no
 // atomics. In the host's bodies (region.h) a thread has vectors of pixels instead.
 
 #ifdef __CUDACC__

@@ -179,19 +179,19 @@ FN void scatter(const Block& block, const T* z, const int* at, int rows, int bat
   }
 }
 
-#define UNPOOL(T, suffix)                                                                          \
-  extern "C" __global__ void region_unpool_##suffix(const T* z, int rows, const int* labels,       \
-                                                    int batch, int channels, int size,             \
-                                                    int regions, T* out) {                         \
-    unpool(z, rows, labels, batch, channels, size, regions, out);                                  \
+#define UNPOOL(T, suffix)                                                                    \
+  extern "C" __global__ void region_unpool_##suffix(const T* z, int rows, const int* labels, \
+                                                    int batch, int channels, int size,       \
+                                                    int regions, T* out) {                   \
+    unpool(z, rows, labels, batch, channels, size, regions, out);                            \
   }
-#define SCATTER(T, suffix)                                                                         \
-  extern "C" __global__ void __launch_bounds__(WARP)                                               \
-      region_scatter_##suffix(const T* z, const int* at, int rows, int batch, int channels,        \
-                              int size, int count, int pixels, T* out) {                           \
-    DYNAMIC_SHARED(room);                                                                          \
-    scatter(Block{0}, z, at, rows, batch, channels, size, count, pixels,                           \
-            reinterpret_cast<T*>(room), out);                                                      \
+#define SCATTER(T, suffix)                                                                  \
+  extern "C" __global__ void __launch_bounds__(WARP)                                        \
+      region_scatter_##suffix(const T* z, const int* at, int rows, int batch, int channels, \
+                              int size, int count, int pixels, T* out) {                    \
+    DYNAMIC_SHARED(room);                                                                   \
+    scatter(Block{0}, z, at, rows, batch, channels, size, count, pixels,                    \
+            reinterpret_cast<T*>(room), out);                                               \
   }
 
 UNPOOL(short, half)

@@ -35,7 +35,7 @@ IMPLEMENTED: dict[str, tuple[str, tuple[str, ...]]] = {
     "region_spp": ("region", ("native", "cuda")),
     "region_sum": ("region", ("native", "cuda")),
     "region_unpool": ("region", ("native", "cuda")),
-    "slic": ("slic", ("native",)),
+    "slic": ("slic", ("native", "cuda")),
 }
 
 

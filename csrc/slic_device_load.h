@@ -2,29 +2,12 @@
 
 #ifdef __CUDACC__
 
-// x to the power p for normal x > 0, to about 1e-9, far below what float32 shows.
-FN double power(double x, double p) {
-  const u64 half = 0x3fe6a09e667f3bcdull;  // of √½
-  const u64 bits = __double_as_longlong(x);
-  const u64 exponent = (bits - half + (1ull << 62)) >> 52;  // biased by 1024
-  const double m = __longlong_as_double(bits - (exponent << 52) + (1024ull << 52));  // √½ … √2
-  const double e = double(i64(exponent) - 1024);
-  const double s = (m - 1) / (m + 1), q = s * s;
-  double log = q * (1.0 / 11) + 1.0 / 9;
-  for (int odd = 7; odd > 0; odd -= 2) log = log * q + 1.0 / odd;
-  const double t = p * (e + s * log * 2.8853900817779268147);
-  const double n = rint(t), z = (t - n) * 0.69314718055994530942;
-  double exp = z * (1.0 / 40320) + 1.0 / 5040, factorial = 720;
-  for (int i = 6; i >= 0; --i) exp = exp * z + 1 / factorial, factorial /= i ? i : 1;
-  return __longlong_as_double(u64(__double_as_longlong(exp)) + (u64(i64(n)) << 52));
-}
-
-// vᵖ of sRGB's and of Lab's curve.
+// The curves of sRGB and of Lab, in float64 as the host's, which are rounded to float32 alike.
 FN float linear(float v) {
-  return v > 0.04045f ? float(power(double((v + 0.055f) / 1.055f), double(2.4f))) : v / 12.92f;
+  return v > 0.04045f ? float(pow(double((v + 0.055f) / 1.055f), double(2.4f))) : v / 12.92f;
 }
 FN float lightness(float v) {
-  return v > 0.008856f ? float(power(double(v), 1.0 / 3)) : 7.787f * v + 16.0f / 116.0f;
+  return v > 0.008856f ? float(cbrt(double(v))) : 7.787f * v + 16.0f / 116.0f;
 }
 
 // a·weight + sum, rounded once, as libraries of matrix products have it.

@@ -88,7 +88,9 @@ class RawModule:
         self.host, self.options = host, options
         self.code = code.replace("\\\n", "")
         named = sys.modules["fastseg.backends.cuda"].source
-        (self.name,) = (file.stem for file in (CSRC / "cuda").glob("*.cu") if named(file.stem) == code)
+        (self.name,) = (
+            file.stem for file in (CSRC / "cuda").glob("*.cu") if named(file.stem) == code
+        )
         key = self.name, *options
         if key not in host.libraries:
             host.libraries[key] = self.build(code)
@@ -216,7 +218,13 @@ def sanitized(tmp_path) -> Callable[..., None]:
         printed = []
         for flags in (
             ("-U_FORTIFY_SOURCE",),
-            ("-DSHIM_THREADS", "-pthread", "-g", f"-fsanitize={sanitizer}", "-fno-sanitize-recover"),
+            (
+                "-DSHIM_THREADS",
+                "-pthread",
+                "-g",
+                f"-fsanitize={sanitizer}",
+                "-fno-sanitize-recover",
+            ),
         ):
             command = [str(CXX), "-std=c++17", "-O1", "-w", *flags, f"-I{CSRC}", *options]
             command += [str(HOST / program), "-o", str(tmp_path / "race")]

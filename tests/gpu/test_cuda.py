@@ -1,5 +1,5 @@
-"""csrc/cuda/iem.cu and its launcher, on the CPU (conftest.py). On a GPU the tests at the end run the
-kernel itself."""
+"""csrc/cuda/iem.cu and its launcher, on the CPU (conftest.py). On a GPU the tests at the end run
+the kernel itself."""
 
 import re
 from types import ModuleType

@@ -114,7 +114,7 @@ def test_pooling_in_parts(dtype, channels_last, cuda, host, monkeypatch, poisone
     x[:, 1], x[:, 2], x[0, 3, 4, 5] = 1, -torch.inf, torch.nan
     assert_all_equal(cuda.region_max(x, index), _reference.region_max(x, index))
     assert [launch["parts"] for launch in host.launches] == [5, 5]
-    assert [launch["grid"] for launch in host.launches][0] == 2 * 2 * 5
+    assert host.launches[0]["grid"] == 2 * 2 * 5
     x[:, 2:4] = 0
     assert_sums(cuda.region_sum(x, index), x, index)
 
@@ -233,7 +233,9 @@ def test_grids_of_large_problems(cuda, monkeypatch):
     assert cuda.region_max(x, index)[1].shape == (batch, regions, channels)
     cuda.region_spp(x, index, [1, 2, 4], None)
     cuda.region_unpool(meta(batch, regions, channels, dtype=torch.float32), index, x)
-    cuda.region_scatter(*(meta(batch, regions, channels, dtype=d) for d in (torch.float32, torch.int32)), x)
+    cuda.region_scatter(
+        *(meta(batch, regions, channels, dtype=d) for d in (torch.float32, torch.int32)), x
+    )
     kinds = [kernel for kernel, *_ in asked]
     assert kinds == ["sum", "join_sum", "max_boxes", "max_boxes", "unpool", "scatter"]
     tiles = batch * channels // 32

@@ -1,7 +1,9 @@
-"""csrc/cuda/slic.cu and its launcher, on the CPU (conftest.py). On a GPU the tests at the end run the
-kernels themselves."""
+"""csrc/cuda/slic.cu and its launcher, on the CPU (conftest.py). On a GPU the tests at the end run
+the kernels themselves."""
 
+from itertools import pairwise
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as some
 
 import fastseg
+from benchmarks.compile import CUDA_OPTIONS
 from fastseg.ops.slic import _reference, _smooth
 from fastseg.ops.slic._seeds import Seeds, seeds
 
@@ -48,10 +51,10 @@ def run(
     start = seeds(height, width, mask, batch, sizes)
     from fastseg.ops.slic import _cuda
 
-    low, extent = _cuda.extents(images, mask)
+    extents: Any = _cuda.extents(images, mask)
     if backend is _reference:
-        low, extent = low.numpy(), extent.numpy()
-    return backend.slic(images, mask, low, extent, start, **(options | given))
+        extents = [of.numpy() for of in extents]
+    return backend.slic(images, mask, *extents, start, **(options | given))
 
 
 # --- Same as the reference ---------------------------------------------------------------------
@@ -89,7 +92,7 @@ def test_same_labels(shape, dtype, masked, options, tiled, cuda, host, monkeypat
     assert {each["grid"] for each in launches} == {shape[0] * (tiles if several else 1)}
     assert (len(launches) > 1) == several
     assert launches[0]["from"] == 0
-    assert all(a["to"] == b["from"] for a, b in zip(launches, launches[1:], strict=False))
+    assert all(a["to"] == b["from"] for a, b in pairwise(launches))
 
 
 def test_layouts_other_than_contiguous(cuda):
@@ -107,7 +110,7 @@ def test_centres_that_lose_their_pixels(cuda):
     rng = torch.Generator().manual_seed(0)
     images = torch.randint(0, 2, (1, 1, 40, 40), generator=rng).float()
     for scale in (20.0, 100.0):
-        options = {"scale": scale, "n_segments": 150, "iterations": 7, "lab": False}
+        options: Any = {"scale": scale, "n_segments": 150, "iterations": 7, "lab": False}
         assert torch.equal(run(cuda, images, **options), run(_reference, images, **options))
 
 
@@ -117,7 +120,7 @@ def test_smooth_is_scipys(sigma, cuda):
     assert np.array_equal(cuda.smooth(x, sigma).numpy(), _smooth.smooth(x.numpy(), sigma))
 
 
-def connected(cuda: ModuleType, labels: np.ndarray, least: int, most: int) -> np.ndarray:
+def connected(cuda: Any, labels: np.ndarray, least: int, most: int) -> np.ndarray:
     """The last steps alone: labels (H,W) below 8."""
     height, width = labels.shape
     at = np.full((1, 8, 2), np.nan, np.float32)
@@ -126,10 +129,10 @@ def connected(cuda: ModuleType, labels: np.ndarray, least: int, most: int) -> np
     given = torch.from_numpy(labels.astype(np.int32))[None]
     whole = cuda.launch
 
-    def only_connect(kernel, blocks, threads, *arguments):
+    def only_connect(kernel, blocks, threads, *everything):
         if "slic_load" in kernel.name:
-            return whole(kernel, blocks, threads, *arguments)
-        *arguments, of_image, begin, end = arguments
+            return whole(kernel, blocks, threads, *everything)
+        *arguments, of_image, begin, end = everything
         if end > 3:  # a round is 3 steps
             if begin <= 3:
                 arguments[20].copy_(given)
@@ -236,7 +239,7 @@ def test_products_are_rounded_before_they_are_added(cuda, host):
     """Or labels would not compare."""
     run(cuda, pictures((1, 3, 9, 9), torch.uint8))
     used = [options for name, *options in host.libraries if name == "slic"]
-    assert used == [["-std=c++17", "--fmad=false"]]
+    assert used == [["-std=c++17", *CUDA_OPTIONS["slic"]]] == [["-std=c++17", "--fmad=false"]]
 
 
 @pytest.mark.parametrize("sanitizer", ["thread", "address,undefined"])

@@ -91,8 +91,8 @@ def _pool(
         if parts > 1:
             each = regions * channels
             where = -(-batch * each // THREADS), THREADS
-            sizes = np.int32(batch), np.int32(parts), each
-            launch(_kernel(f"join_{kind}", x.dtype), *where, *part, *sizes, *out)
+            join = _kernel(f"join_{kind}", x.dtype)
+            launch(join, *where, *part, np.int32(batch), np.int32(parts), each, *out)
     return out
 
 

@@ -65,12 +65,16 @@ def slic(
     else:
         parameters = [torch.from_numpy(np.ascontiguousarray(a)).to(device) for a in arrays]
     centres, chunks = seeds.at.shape[1], -(-pixels // CHUNK)
-    ints = {"dtype": torch.int32, "device": device}
     features = colours.new_empty((batch, centres, 3 + channels))
-    boxes = torch.empty((batch, 3, centres, 4), **ints)
-    work = torch.empty((batch, 6 if connected else 0, pixels), **ints)
-    counts = torch.empty((batch, chunks + 3), **ints)
-    labels = torch.empty((batch, height, width), **ints)
+    boxes, work, counts, labels = (
+        torch.empty((batch, *shape), dtype=torch.int32, device=device)
+        for shape in (
+            (3, centres, 4),
+            (6 if connected else 0, pixels),
+            (chunks + 3,),
+            (height, width),
+        )
+    )
     flags = zero, not alike, connected, start
     arguments = (
         *(colours, *map(np.int32, (channels, height, width)), *parameters, np.int32(alike)),

@@ -12,7 +12,6 @@
 #include <csetjmp>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <functional>
 #include <thread>
 #include <utility>
@@ -229,16 +228,6 @@ inline int atomicMax(int* word, int value) {
 }
 inline int __ldcg(const int* word) { return __atomic_load_n(word, __ATOMIC_RELAXED); }
 inline int __popc(unsigned word) { return __builtin_popcount(word); }
-inline long long __double_as_longlong(double value) {
-  long long bits;
-  std::memcpy(&bits, &value, sizeof bits);
-  return bits;
-}
-inline double __longlong_as_double(long long bits) {
-  double value;
-  std::memcpy(&value, &bits, sizeof value);
-  return value;
-}
 inline int __popcll(unsigned long long word) { return __builtin_popcountll(word); }
 inline int __ffsll(long long word) { return __builtin_ffsll(word); }
 inline int __clzll(long long word) { return word ? __builtin_clzll(word) : 64; }

@@ -1,5 +1,5 @@
-// csrc/cuda/slic.cu by itself, for sanitizers: a small image through all steps, its memory of exactly
-// its size. Prints a sum of the labels.
+// csrc/cuda/slic.cu by itself, for sanitizers: a small image through all steps, its memory of
+// exactly its size. Prints a sum of the labels.
 
 #include "slic.cpp"
 
@@ -18,7 +18,8 @@ int main() {
     image[i] = (unsigned char)(i / 11 % 3 * 70 + i * 7919 % 23);
   std::vector<float> colours(CHANNELS * SIZE), seeds(2 * CENTRES);
   std::vector<float> features(CENTRES * (3 + CHANNELS));
-  for (int k = 0; k < CENTRES; ++k) seeds[2 * k] = 6 + k / 4 * 12, seeds[2 * k + 1] = 5 + k % 4 * 11;
+  for (int k = 0; k < CENTRES; ++k)
+    seeds[2 * k] = 6 + k / 4 * 12, seeds[2 * k + 1] = 5 + k % 4 * 11;
   std::vector<int> boxes(3 * CENTRES * 4), work(6 * SIZE), counts(CHUNKS + 3), labels(SIZE);
   const float low = 0, range = 255, weight = 1.0f / 144;
   const int reach[] = {24, 22}, sizes[] = {40, 150};

@@ -3,7 +3,14 @@
 from . import backends
 from .metrics import BinaryScores, SuperpixelScores, binary_scores, superpixel_scores
 from .ops.inpaint import IEMResult, IEMStatus, gaussian_filter, gaussian_inpaint, iem
-from .ops.region import RegionIndex, region_index, region_pool, region_spp, region_unpool
+from .ops.region import (
+    RegionIndex,
+    region_index,
+    region_pool,
+    region_resize,
+    region_spp,
+    region_unpool,
+)
 from .ops.slic import slic
 
 __version__ = "0.1.0"
@@ -22,6 +29,7 @@ __all__ = [
     "iem",
     "region_index",
     "region_pool",
+    "region_resize",
     "region_spp",
     "region_unpool",
     "slic",

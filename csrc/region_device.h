@@ -119,7 +119,10 @@ struct Best {
   FN void take(T v, int pixel) {
     if (at < 0 || v > value || (v != v && value == value)) value = v, at = pixel;
   }
-  FN void put(T* out, int* argmax, i64 i) const { out[i] = value, argmax[i] = at; }
+  FN void put(T* out, int* argmax, i64 i) const {
+    out[i] = value;
+    if (argmax) argmax[i] = at;
+  }
   FN void join(const T* out, const int* argmax, i64 i) {
     if (argmax[i] >= 0) take(out[i], argmax[i]);
   }

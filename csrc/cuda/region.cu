@@ -1,8 +1,11 @@
-// Region operators on a GPU: the index, pooling (csrc/region_device.h) and its adjoints.
+// Region operators on a GPU: the index, pooling (csrc/region_device.h) and its adjoints, resampled
+// boxes (csrc/region_device_resize.h).
 
 #include "block.h"
 //
 #include "region_device.h"
+//
+#include "region_device_resize.h"
 
 // --- index --------------------------------------------------------------------------------------
 
@@ -199,3 +202,23 @@ UNPOOL(float, float)
 UNPOOL(double, double)
 SCATTER(float, float)
 SCATTER(double, double)
+
+// --- resampled boxes ----------------------------------------------------------------------------
+
+#define RESIZE(T, suffix)                                                                         \
+  extern "C" __global__ void region_resize_##suffix(                                              \
+      const T* x, int rows, const int* labels, const int* boxes, int batch, int channels,         \
+      int size, int width, int regions, int tall, int wide, T* out) {                             \
+    resize_regions(Block{0}, x, rows, labels, boxes, batch, channels, size, width, regions, tall, \
+                   wide, out);                                                                    \
+  }                                                                                               \
+  extern "C" __global__ void __launch_bounds__(WARP) region_spread_##suffix(                      \
+      const T* z, int rows, const int* labels, const int* boxes, int batch, int channels,         \
+      int height, int width, int regions, int tall, int wide, T* out) {                           \
+    __shared__ T tile[DOWN * ACROSS][WARP + 1];                                                   \
+    spread_regions(Block{0}, z, rows, labels, boxes, batch, channels, height, width, regions,     \
+                   tall, wide, tile, out);                                                        \
+  }
+
+RESIZE(float, float)
+RESIZE(double, double)

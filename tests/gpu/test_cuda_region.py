@@ -71,8 +71,9 @@ def test_index(shape, dtype, cuda):
     labels = blobs(batch, height, width, regions).to(dtype)
     labels = torch.where(labels < 0, -labels - 9, labels)  # any negative number
     for given in (labels, labels.mT.contiguous().mT):
-        runs, *rest = cuda.region_index(given, regions)
+        copy, runs, *rest = cuda.region_index(given, regions)
         expected = region_index(labels, regions, "reference")
+        assert torch.equal(copy, expected.labels)
         assert_all_equal(rest, (expected.num_runs, expected.counts, expected.boxes))
         for b, n in enumerate(expected.num_runs):
             assert torch.equal(runs[b, :n], expected.runs[b, :n])
@@ -80,7 +81,7 @@ def test_index(shape, dtype, cuda):
 
 def test_labels_beyond_the_last_region_are_left_out(cuda):
     labels = torch.tensor([[[0, 5, 5, 1], [2, 2**31, 0, 2**40]]])
-    _, _, counts, boxes = cuda.region_index(labels, 2)
+    *_, counts, boxes = cuda.region_index(labels, 2)
     assert counts.tolist() == [[2, 1]]
     assert boxes.tolist() == [[[0, 0, 2, 3], [0, 3, 1, 4]]]
     known = torch.tensor([[[0, -1, -1, 1], [-1, -1, 0, -1]]])
@@ -164,8 +165,29 @@ def test_pyramid(levels, fill, channels_last, cuda, poisoned):
         for dtype in FLOATS:
             x, index = problem(shape, dtype, channels_last)
             x[:, :, 3, 4] = torch.nan
-            actual = cuda.region_spp(x, index, levels, fill)
-            assert_all_equal(actual, _reference.region_spp(x, index, levels, fill))
+            actual = cuda.region_spp(x, index, levels, fill, True)
+            assert_all_equal(actual, _reference.region_spp(x, index, levels, fill, True))
+    maxima, none = cuda.region_spp(x, index, levels, fill, False)
+    assert_all_equal([maxima], actual[:1])
+    assert none.numel() == 0
+
+
+@layouts
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("size", [(8, 8), (1, 3), (5, 30)])
+def test_resampled_boxes_and_their_adjoint(size, dtype, channels_last, cuda, poisoned):
+    for shape in ((2, 5, 13, 37, 6), (1, 33, 9, 20, 40)):
+        x, index = problem(shape, dtype, channels_last)
+        actual = cuda.region_resize(x, index, size)
+        expected = _reference.region_resize(x.double(), index, size)
+        tolerance = {"rtol": 0, "atol": 200 * torch.finfo(dtype).eps}
+        torch.testing.assert_close(actual.double(), expected, **tolerance)
+        assert actual.dtype == dtype
+        z = torch.randn(actual.shape, generator=torch.Generator().manual_seed(3)).to(dtype)
+        back = cuda.region_spread(z, index, torch.empty_like(x)).double()
+        exact = _reference.region_spread(z.double(), index, torch.empty_like(x).double())
+        most = max(1.0, float(exact.abs().max()))
+        torch.testing.assert_close(back, exact, rtol=0, atol=tolerance["atol"] * most)
 
 
 @pytest.mark.parametrize("regions", [6, 400])
@@ -178,10 +200,12 @@ def test_any_order_of_threads(regions, host, cuda, monkeypatch):
     results = []
     for host.order in (0, 1, 2, 3):
         maxima, at = cuda.region_max(x, index)
-        out = [cuda.region_sum(x, index), maxima, at, *cuda.region_spp(x, index, [1, 3], 0.0)]
+        out = [cuda.region_sum(x, index), maxima, at, *cuda.region_spp(x, index, [1, 3], 0.0, True)]
         out += [cuda.region_unpool(z, index, torch.empty_like(x))]
         out += [cuda.region_scatter(z, at, torch.empty_like(x))]
-        results.append([*out, *cuda.region_index(index.labels, regions)[1:]])
+        resized = cuda.region_resize(x, index, (3, 4))
+        out += [resized, cuda.region_spread(resized, index, torch.empty_like(x))]
+        results.append([*out, *cuda.region_index(index.labels, regions)[2:]])
     for result in results[1:]:
         assert_all_equal(result, results[0])
 
@@ -196,10 +220,17 @@ def test_blocks_take_several_turns(host, cuda, monkeypatch):
 
     def everything():
         maxima, at = cuda.region_max(x, index)
-        out = [maxima, at, cuda.region_sum(x, index), *cuda.region_spp(x, index, [1, 2], None)]
+        out = [
+            maxima,
+            at,
+            cuda.region_sum(x, index),
+            *cuda.region_spp(x, index, [1, 2], None, True),
+        ]
         out += [cuda.region_unpool(z, index, torch.empty_like(x))]
         out += [cuda.region_scatter(z, at, torch.empty_like(x))]
-        runs, *rest = cuda.region_index(index.labels, 5)
+        resized = cuda.region_resize(x, index, (9, 11))
+        out += [resized, cuda.region_spread(resized, index, torch.empty_like(x))]
+        _, runs, *rest = cuda.region_index(index.labels, 5)
         return [*out, *rest, *(runs[b, :n] for b, n in enumerate(rest[0]))]
 
     expected = everything()
@@ -231,17 +262,19 @@ def test_grids_of_large_problems(cuda, monkeypatch):
     index = RegionIndex(*(meta(batch, *shape) for shape in shapes))
     assert cuda.region_sum(x, index).shape == (batch, regions, channels)
     assert cuda.region_max(x, index)[1].shape == (batch, regions, channels)
-    cuda.region_spp(x, index, [1, 2, 4], None)
+    cuda.region_spp(x, index, [1, 2, 4], None, True)
     cuda.region_unpool(meta(batch, regions, channels, dtype=torch.float32), index, x)
-    cuda.region_scatter(
-        *(meta(batch, regions, channels, dtype=d) for d in (torch.float32, torch.int32)), x
-    )
+    z, at = (meta(batch, regions, channels, dtype=d) for d in (torch.float32, torch.int32))
+    cuda.region_scatter(z, at, x)
+    cuda.region_spread(cuda.region_resize(x, index, (8, 8)), index, x)
     kinds = [kernel for kernel, *_ in asked]
-    assert kinds == ["sum", "join_sum", "max_boxes", "max_boxes", "unpool", "scatter"]
+    assert kinds[:4] == ["sum", "join_sum", "max_boxes", "max_boxes"]
+    assert kinds[4:] == ["unpool", "scatter", "resize", "spread"]
     tiles = batch * channels // 32
     assert [blocks for _, blocks, *_ in asked] == [
         tiles * 8, -(-batch * regions * channels // 256), tiles * regions,
         tiles * regions * 21, tiles * side * side // 256, tiles * -(-side * side // 352),
+        tiles * regions * 64 // 256, tiles * side * side // 128,
     ]  # fmt: skip
     assert all(shared <= 48 * 1024 for *_, shared in asked)
 
@@ -249,7 +282,7 @@ def test_grids_of_large_problems(cuda, monkeypatch):
 def test_waits_for_nothing(cuda, monkeypatch):
     x, index = problem((1, 5, 9, 11, 4), torch.float32, False)
     z = torch.randn(1, 4, 5, generator=torch.Generator().manual_seed(0))
-    cuda.region_spp(x, index, [1, 2], 0.0)
+    cuda.region_spp(x, index, [1, 2], 0.0, True)
 
     def waits(*_, **__):
         raise AssertionError("copies between host and device")
@@ -260,9 +293,10 @@ def test_waits_for_nothing(cuda, monkeypatch):
     cuda.region_index(index.labels, 4)
     cuda.region_sum(x, index)
     _, at = cuda.region_max(x, index)
-    cuda.region_spp(x, index, [1, 2], 0.0)
+    cuda.region_spp(x, index, [1, 2], 0.0, True)
     cuda.region_unpool(z, index, torch.empty_like(x))
     cuda.region_scatter(z, at, torch.empty_like(x))
+    cuda.region_spread(cuda.region_resize(x, index, (2, 2)), index, torch.empty_like(x))
 
 
 @pytest.mark.parametrize("sanitizer", ["thread", "address,undefined"])
@@ -293,8 +327,14 @@ def test_gpu_same_as_reference(shape, dtype, channels_last):
     maxima = [part.cpu() for part in _cuda.region_max(x.cuda(), made)]
     assert_all_equal(maxima, _reference.region_max(x, index))
     for fill in (0.0, None):
-        bins = [part.cpu() for part in _cuda.region_spp(x.cuda(), made, [1, 2, 4], fill)]
-        assert_all_equal(bins, _reference.region_spp(x, index, [1, 2, 4], fill))
+        bins = [part.cpu() for part in _cuda.region_spp(x.cuda(), made, [1, 2, 4], fill, True)]
+        assert_all_equal(bins, _reference.region_spp(x, index, [1, 2, 4], fill, True))
+    resized = _cuda.region_resize(x.cuda(), made, (4, 5))
+    close = {"rtol": 1e-4, "atol": 1e-4}
+    torch.testing.assert_close(resized.cpu(), _reference.region_resize(x, index, (4, 5)), **close)
+    back = _cuda.region_spread(resized, made, torch.empty_like(x.cuda())).cpu()
+    exact = _reference.region_spread(resized.cpu(), index, torch.empty_like(x))
+    torch.testing.assert_close(back, exact, **close)
     z, empty = maxima[0], torch.empty_like(x)
     actual = _cuda.region_unpool(z.cuda(), made, torch.empty_like(x.cuda())).cpu()
     assert_all_equal([actual], [_reference.region_unpool(z, index, empty.clone())])

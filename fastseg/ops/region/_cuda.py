@@ -10,6 +10,7 @@ from ...backends.cuda import launch, module, on_stream_of
 from ._index import RegionIndex
 
 WARP, THREADS = 32, 256  # of a block
+DOWN, ACROSS = 8, 16  # pixels that a block of `region_spread` has, as csrc/region_device_resize.h
 ROOM = 48 * 1024  # bytes of shared memory that every GPU gives a block
 # All regions together are pooled in parts of the image, so that there are enough blocks. A part has
 # some pixels for each region, as their results are written and read once more.
@@ -19,6 +20,7 @@ ENOUGH_BLOCKS, LEAST_PART, PIXELS_A_REGION = 4096, 1024, 8
 def region_index(labels: torch.Tensor, num_regions: int) -> tuple[torch.Tensor, ...]:
     """See `_reference.region_index`."""
     batch, height, width = labels.shape
+    # Which labels are too large is not looked for; they are left out.
     labels = labels.clamp(-1, num_regions).to(torch.int32).contiguous()
     counts = torch.zeros((batch, num_regions), dtype=torch.int32, device=labels.device)
     boxes = torch.zeros((batch, num_regions, 4), dtype=torch.int32, device=labels.device)
@@ -31,7 +33,7 @@ def region_index(labels: torch.Tensor, num_regions: int) -> tuple[torch.Tensor, 
         launch(kernel("region_measure"), rows, WARP, *shape, of_row, counts, boxes)
         ends = of_row.cumsum(1, dtype=torch.int32)
         launch(kernel("region_runs"), rows, WARP, *shape, ends - of_row, runs, boxes)
-    return runs, ends[:, -1].contiguous(), counts, boxes
+    return labels, runs, ends[:, -1].contiguous(), counts, boxes
 
 
 def _pixels(x: torch.Tensor) -> tuple[torch.Tensor, np.int32]:
@@ -147,7 +149,7 @@ def region_scatter(z: torch.Tensor, at: torch.Tensor, out: torch.Tensor) -> torc
 
 
 def region_spp(
-    x: torch.Tensor, index: RegionIndex, levels: list[int], fill: float | None
+    x: torch.Tensor, index: RegionIndex, levels: list[int], fill: float | None, places: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """See `_reference.region_spp`; x is float32 or float64.
 
@@ -155,10 +157,39 @@ def region_spp(
     """
     bins = sum(level * level for level in levels)
     out = x.new_empty((len(x), index.num_regions * bins, x.shape[1]))
-    argmax = torch.empty_like(out, dtype=torch.int32)
+    argmax = torch.empty(out.shape if places else 0, dtype=torch.int32, device=x.device)
     options = np.int32(bins), np.int32(fill is not None), _number(fill or 0.0, x)
     _pool_boxes("max", x, index, _levels(tuple(levels), x.device), options, [out, argmax])
     return out, argmax
+
+
+def region_resize(x: torch.Tensor, index: RegionIndex, size: tuple[int, int]) -> torch.Tensor:
+    """See `_reference.region_resize`; x is float32 or float64."""
+    pixels, rows = _pixels(x)
+    batch, channels, height, width = x.shape
+    out = x.new_empty((*index.counts.shape, channels, *size))
+    sizes = map(np.int32, (batch, channels, height * width, width, index.num_regions, *size))
+    threads = index.counts.numel() * _tiles(channels) * size[0] * size[1]
+    with on_stream_of(x):
+        launch(
+            *(_kernel("resize", x.dtype), -(-threads // THREADS), THREADS),
+            *(pixels, rows, index.labels, index.boxes, *sizes, out),
+        )
+    return out
+
+
+def region_spread(z: torch.Tensor, index: RegionIndex, out: torch.Tensor) -> torch.Tensor:
+    """See `_reference.region_spread`; z is float32 or float64."""
+    pixels, rows = _pixels(out)
+    batch, channels, height, width = out.shape
+    sizes = batch, channels, height, width, index.num_regions, *z.shape[3:]
+    blocks = batch * _tiles(channels) * -(-height // DOWN) * -(-width // ACROSS)
+    with on_stream_of(z):
+        launch(
+            *(_kernel("spread", z.dtype), blocks, WARP),
+            *(z.contiguous(), rows, index.labels, index.boxes, *map(np.int32, sizes), pixels),
+        )
+    return out
 
 
 def _number(value: float, x: torch.Tensor) -> np.generic:

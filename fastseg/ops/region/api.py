@@ -32,7 +32,7 @@ def is_channels_last(x: torch.Tensor) -> bool:
     return not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
 
 
-def room_forroom_for_pixels(z: torch.Tensor, size: Sequence[int], channels_last: bool) -> torch.Tensor:
+def room_for_pixels(z: torch.Tensor, size: Sequence[int], channels_last: bool) -> torch.Tensor:
     """(B,C,H,W) for what comes of the regions z (B,R,C,…)."""
     (batch, _, channels), (height, width) = z.shape[:3], size
     if channels_last:

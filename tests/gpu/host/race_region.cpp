@@ -70,5 +70,13 @@ int main() {
         CHANNELS, SIZE, REGIONS, 64, back.data());
     print("boxed sums", sums), print("bins", bins), print("bins at", bins_at);
     print("unpooled", spread), print("scattered", back);
+
+    Values<float> resized(BATCH * each * 6);
+    run(region_resize_float, 5, 64, 0, from, last, l, box, BATCH, CHANNELS, SIZE, WIDTH, REGIONS, 2,
+        3, resized.data());
+    z = resized.data();
+    run(region_spread_float, 5, WARP, 0, z, last, l, box, BATCH, CHANNELS, HEIGHT, WIDTH, REGIONS,
+        2, 3, back.data());
+    print("resized", resized), print("spread", back);
   }
 }

@@ -28,7 +28,7 @@ def work_of(batch: int, side: int) -> Work:
     return Work(batch, flops=10 * pixels * 16 * 16, bytes=10 * pixels * (3 + 2) * 4)
 
 
-@case("slic", "cpu")
+@case("slic", "cpu", "gpu")
 def slic(setup: Setup) -> Iterator[Problem]:
     """Superpixels from float32 RGB with the defaults of scikit-image."""
     from ..peers import slic as peers
@@ -37,7 +37,7 @@ def slic(setup: Setup) -> Iterator[Problem]:
         images = photographs(batch, side).float() / 255
 
         def gate(results: dict[str, Any]) -> None:
-            ours, theirs = results[setup.backend], results["scikit-image"]
+            ours, theirs = results[setup.backend].cpu(), results["scikit-image"]
             share = (ours != theirs).double().mean().item()
             message = f"{share:.4%} of the labels differ from scikit-image's"
             require(share <= MOST_DIFFERING, message)
@@ -45,7 +45,8 @@ def slic(setup: Setup) -> Iterator[Problem]:
         def work(_: torch.Tensor, of=(batch, side)) -> Work:
             return work_of(*of)
 
-        ours = partial(fastseg.slic, images, count, backend=setup.backend)
+        # The peers stay on the CPU.
+        ours = partial(fastseg.slic, images.to(setup.device), count, backend=setup.backend)
         ways = [
             Variant(setup.backend, ours, work),
             Variant("scikit-image", partial(peers.scikit_image, images, count), work, ("≥", 10)),

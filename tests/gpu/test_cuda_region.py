@@ -180,7 +180,7 @@ def test_resampled_boxes_and_their_adjoint(size, dtype, channels_last, cuda, poi
         x, index = problem(shape, dtype, channels_last)
         actual = cuda.region_resize(x, index, size)
         expected = _reference.region_resize(x.double(), index, size)
-        tolerance = {"rtol": 0, "atol": 200 * torch.finfo(dtype).eps}
+        tolerance: Any = {"rtol": 0, "atol": 200 * torch.finfo(dtype).eps}
         torch.testing.assert_close(actual.double(), expected, **tolerance)
         assert actual.dtype == dtype
         z = torch.randn(actual.shape, generator=torch.Generator().manual_seed(3)).to(dtype)
@@ -330,7 +330,7 @@ def test_gpu_same_as_reference(shape, dtype, channels_last):
         bins = [part.cpu() for part in _cuda.region_spp(x.cuda(), made, [1, 2, 4], fill, True)]
         assert_all_equal(bins, _reference.region_spp(x, index, [1, 2, 4], fill, True))
     resized = _cuda.region_resize(x.cuda(), made, (4, 5))
-    close = {"rtol": 1e-4, "atol": 1e-4}
+    close: Any = {"rtol": 1e-4, "atol": 1e-4}
     torch.testing.assert_close(resized.cpu(), _reference.region_resize(x, index, (4, 5)), **close)
     back = _cuda.region_spread(resized, made, torch.empty_like(x.cuda())).cpu()
     exact = _reference.region_spread(resized.cpu(), index, torch.empty_like(x))

@@ -5,7 +5,6 @@
 #ifdef __CUDACC__
 
 constexpr int WARP = 32;
-constexpr int AHEAD = 16;  // loads under way at a time
 
 FN int smaller(int a, int b) { return a < b ? a : b; }
 
@@ -74,20 +73,18 @@ FN int each_value(const Block& block, const Pixels<const T>& x, const int* label
       tile.region[lane] = labels[tile.pixel[lane]] - from;
     }
     block.sync();
-    // Neighbouring threads load neighbours: pixels of a plane, channels of a row.
-    for (int step = 0; step < (x.rows ? cells : x.here); step += AHEAD) {
-      T held[AHEAD];
+    // Neighbouring threads load neighbours: pixels of a plane, channels of a row. All are under way
+    // before the first is stored.
+    T held[WARP];
 #pragma unroll
-      for (int i = 0; i < AHEAD; ++i) {
-        const int cell = x.rows ? step + i : lane, channel = x.rows ? lane : step + i;
-        held[i] = 0;
-        if (cell < cells && channel < x.here && u32(tile.region[cell]) < u32(count))
-          held[i] = x.at(tile.pixel[cell], channel);
-      }
-#pragma unroll
-      for (int i = 0; i < AHEAD; ++i)
-        (x.rows ? tile.value[step + i][lane] : tile.value[lane][step + i]) = held[i];
+    for (int i = 0; i < WARP; ++i) {
+      const int cell = x.rows ? i : lane, channel = x.rows ? lane : i;
+      held[i] = 0;
+      if (cell < cells && channel < x.here && u32(tile.region[cell]) < u32(count))
+        held[i] = x.at(tile.pixel[cell], channel);
     }
+#pragma unroll
+    for (int i = 0; i < WARP; ++i) (x.rows ? tile.value[i][lane] : tile.value[lane][i]) = held[i];
     block.sync();
     for (int i = 0; i < cells; ++i)
       if (u32(tile.region[i]) < u32(count)) {

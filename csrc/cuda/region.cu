@@ -161,13 +161,13 @@ FN void scatter(const Block& block, const T* z, const int* at, int rows, int bat
     const int first = int(job.part * pixels), cells = smaller(pixels, size - first);
     for (int i = 0; i < cells; ++i) room[i * PITCH + lane] = 0;
     const i64 from = job.image * count * channels + job.tile * WARP + lane;
-    for (int step = 0; step < count && lane < to.here; step += AHEAD) {
-      int place[AHEAD];
+    for (int step = 0; step < count && lane < to.here; step += WARP) {
+      int place[WARP];
 #pragma unroll
-      for (int i = 0; i < AHEAD; ++i)
+      for (int i = 0; i < WARP; ++i)
         place[i] = step + i < count ? at[from + (step + i) * i64(channels)] - first : -1;
 #pragma unroll
-      for (int i = 0; i < AHEAD; ++i)
+      for (int i = 0; i < WARP; ++i)
         if (u32(place[i]) < u32(cells))
           room[place[i] * PITCH + lane] += z[from + (step + i) * i64(channels)];
     }

@@ -106,12 +106,13 @@ void spp_as(const py::buffer& x, const py::buffer& labels, const py::buffer& box
                    fill.has_value(),
                    T(fill.value_or(0))};
   };
-  boxed.each(problem, threads, [&](auto kernels, const auto& spp, auto b, auto from, auto to,
-                                   char* memory) {
-    kernels.spp(spp, boxed.x.data() + b * boxed.size * boxed.channels, boxed.size, boxed.channels,
-                from, to, boxed.rows, memory, out.data() + b * bins * boxed.channels,
-                argmax ? argmax->data() + b * bins * boxed.channels : nullptr);
-  });
+  boxed.each(problem, threads,
+             [&](auto kernels, const auto& spp, auto b, auto from, auto to, char* memory) {
+               kernels.spp(spp, boxed.x.data() + b * boxed.size * boxed.channels, boxed.size,
+                           boxed.channels, from, to, boxed.rows, memory,
+                           out.data() + b * bins * boxed.channels,
+                           argmax ? argmax->data() + b * bins * boxed.channels : nullptr);
+             });
 }
 
 void region_spp(const py::buffer& x, const py::buffer& labels, const py::buffer& boxes,
@@ -134,20 +135,20 @@ void resize_as(const py::buffer& x, Use use_x, const py::buffer& labels, const p
   if (use_z == WRITE) hint_large(z.data(), z.info.size * sizeof(T));
   auto problem = [&](auto kernels) {
     using Problem = typename decltype(kernels)::ResizeProblem;
-    return Problem{nullptr,        boxed.width,    nullptr,
-                   int(boxed.regions), int(z.size(3)), int(z.size(4))};
+    return Problem{nullptr,        boxed.width,   nullptr, int(boxed.regions),
+                   int(z.size(3)), int(z.size(4))};
   };
-  boxed.each(problem, threads, [&](auto kernels, const auto& job, auto b, auto from, auto to,
-                                   char* memory) {
-    T* image = boxed.x.data() + b * boxed.size * boxed.channels;
-    T* results = z.data() + b * boxed.regions * boxed.channels * job.size();
-    if (use_x == READ)
-      kernels.template resize<T>(job, image, boxed.size, boxed.channels, from, to, boxed.rows,
-                                 memory, results);
-    else
-      kernels.template spread<T>(job, results, boxed.size, boxed.channels, from, to, boxed.rows,
-                                 memory, image);
-  });
+  boxed.each(problem, threads,
+             [&](auto kernels, const auto& job, auto b, auto from, auto to, char* memory) {
+               T* image = boxed.x.data() + b * boxed.size * boxed.channels;
+               T* results = z.data() + b * boxed.regions * boxed.channels * job.size();
+               if (use_x == READ)
+                 kernels.template resize<T>(job, image, boxed.size, boxed.channels, from, to,
+                                            boxed.rows, memory, results);
+               else
+                 kernels.template spread<T>(job, results, boxed.size, boxed.channels, from, to,
+                                            boxed.rows, memory, image);
+             });
 }
 
 void region_resize(const py::buffer& x, const py::buffer& labels, const py::buffer& boxes,

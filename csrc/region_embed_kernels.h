@@ -58,8 +58,7 @@ struct Kernels {
       resize_planes<N>(own, copy.take_planes(x + c * size, count), copy.step, count, channels,
                        memory, out + c * job.size());
     }
-    for (; c + N <= to; c += N)
-      resize_rows<N>(job, x + c, channels, memory, out + c * job.size());
+    for (; c + N <= to; c += N) resize_rows<N>(job, x + c, channels, memory, out + c * job.size());
     for (; c < to; ++c) resize_rows<1>(job, x + c, channels, memory, out + c * job.size());
   }
 
@@ -83,14 +82,18 @@ struct Kernels {
   }
 
  private:
-  // A copy of planes and labels, with room behind them, of images narrower than a vector.
+  // A copy of planes and labels: of images narrower than a vector, with room behind them to read
+  // one from any pixel on; of small ones, since planes that lie a power of two apart would push one
+  // another out of the caches.
   template <class T>
   struct Copy {
     i64 size, step;  // of a plane, and to the next
     T* planes = nullptr;
 
+    static bool pays(i64 size, i64 width) { return width < FULL<T> || size * 4 * LANES <= 4 << 20; }
+
     Copy(i64 size, i64 width, const int*& labels, char* memory) : size(size), step(size) {
-      if (width >= FULL<T>) return;
+      if (!pays(size, width)) return;
       step += FULL<T>;
       planes = reinterpret_cast<T*>(memory);
       int* copy = reinterpret_cast<int*>(planes + FULL<T> * step);
@@ -100,20 +103,23 @@ struct Kernels {
 
     const T* take_planes(const T* x, int count) const {
       if (!planes) return x;
-      for (int k = 0; k < count; ++k)
-        for (i64 p = 0; p < step; ++p) planes[k * step + p] = p < size ? x[k * size + p] : 0;
+      for (int k = 0; k < count; ++k) {
+        __builtin_memcpy(planes + k * step, x + k * size, size * sizeof(T));
+        for (i64 p = size; p < step; ++p) planes[k * step + p] = 0;
+      }
       return planes;
     }
 
     void put_planes(T* x, int count) const {
       for (int k = 0; k < count; ++k)
-        for (i64 p = 0; p < size; ++p) x[k * size + p] = planes[k * step + p];
+        __builtin_memcpy(x + k * size, planes + k * step, size * sizeof(T));
     }
   };
 
   template <class T>
   static i64 copy_room(i64 size, i64 width) {
-    return width < FULL<T> ? (size + FULL<T>) * i64(FULL<T> * sizeof(T) + sizeof(int)) : 0;
+    const bool pays = Copy<T>::pays(size, width);
+    return pays ? (size + FULL<T>)*i64(FULL<T> * sizeof(T) + sizeof(int)) : 0;
   }
   template <class T>
   static i64 spp_room(const Spp<T>& spp) {

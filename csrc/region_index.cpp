@@ -4,8 +4,9 @@
 
 namespace {
 
-// Of one image: its labels, −1 for all negative ones; runs (first, end, region), pixels and box (top,
-// left, bottom, right) a region. Returns the pixel of the first label that is too large, or −1.
+// Of one image: its labels, −1 for all negative ones; runs (first, end, region), pixels and box
+// (top, left, bottom, right) a region. Returns the pixel of the first label that is too large, or
+// −1.
 template <class Label>
 std::int64_t index_image(const Label* labels, std::int64_t height, std::int64_t width,
                          std::int64_t regions, std::int32_t* copy, std::int32_t* runs,

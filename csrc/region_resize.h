@@ -35,7 +35,7 @@ template <class T>
 FN Tap<T> tap_of(int start, int size, int i, int n) {
   const double at = (i + 0.5) * size / n - 0.5;
   const int low = at > 0 ? int(at) : 0;
-  const int high = low + 1 < size ? low + 1 : low;
+  const int high = at > low && low + 1 < size ? low + 1 : low;
   const int nearest = int(float(i) * (float(size) / float(n)));
   return {start + low, start + high, at > 0 ? T(at - low) : T(0),
           start + (nearest < size ? nearest : size - 1)};
@@ -44,7 +44,7 @@ FN Tap<T> tap_of(int start, int size, int i, int n) {
 // What a block works in.
 template <int N, class T>
 struct Room {
-  Vec<T, N>* pixels;    // of a result
+  Vec<T, N>* pixels;  // of a result
   Tap<T>*rows, *columns;
 
   static i64 bytes(const Resize& job) {
@@ -72,12 +72,12 @@ FN void put_pixels(const Vec<T, N>* pixels, i64 size, int count, T* planes) {
   for (i64 q = 0; q < size; q += N) {
     const int there = size - q < N ? int(size - q) : N;
     Vec<T, N> v[N];
-    for (int i = 0; i < N; ++i) v[i] = i < there ? pixels[q + i] : Vec<T, N>{};
+    for (int i = 0; i < N; ++i) v[i] = pixels[q + (i < there ? i : 0)];
     transpose<N>(v);
     for (int k = 0; k < count; ++k)
       if (there == N) put(planes + k * size + q, v[k]);
       else
-        for (int i = 0; i < there; ++i) planes[k * size + q + i] = v[k][i];
+        for (int i = 0; i < there && i < N; ++i) planes[k * size + q + i] = v[k][i];
   }
 }
 
@@ -89,7 +89,7 @@ FN void take_pixels(const T* planes, i64 size, int count, Vec<T, N>* pixels) {
     for (int k = 0; k < count; ++k)
       if (there == N) v[k] = take<Vec<T, N>>(planes + k * size + q);
       else
-        for (int i = 0; i < there; ++i) v[k][i] = planes[k * size + q + i];
+        for (int i = 0; i < there && i < N; ++i) v[k][i] = planes[k * size + q + i];
     transpose<N>(v);
     for (int i = 0; i < there; ++i) pixels[q + i] = v[i];
   }
@@ -117,10 +117,12 @@ FN void resize_row(const Resize& job, const Room<N, T>& room, const T* x, i64 st
   each_block(job, room, [&](int start, int from, int to) {
     const T* low = x + row.low * job.width + start;
     const T* high = x + row.high * job.width + start;
-    Vec<T, N> column[N] = {};
-    for (int k = 0; k < count; ++k)
-      column[k] = (1 - row.weight) * take<Vec<T, N>>(low + k * step) +
-                  row.weight * take<Vec<T, N>>(high + k * step);
+    Vec<T, N> column[N];
+    for (int k = 0; k < N; ++k) {
+      const i64 plane = (k < count ? k : 0) * step;
+      column[k] = (1 - row.weight) * take<Vec<T, N>>(low + plane) +
+                  row.weight * take<Vec<T, N>>(high + plane);
+    }
     transpose<N>(column);
     for (int j = from; j < to; ++j) {
       const Tap<T> tap = room.columns[j];
@@ -185,8 +187,8 @@ FN void each_region(const Resize& job, i64 channels, int count, T* out, F f) {
   }
 }
 
-// out[(r·channels + k)·size + q] of N planes of which `count` are there. Where the image is narrower
-// than a vector, N values may be read from any pixel on.
+// out[(r·channels + k)·size + q] of N planes of which `count` are there. Where the image is
+// narrower than a vector, N values may be read from any pixel on.
 template <int N, class T>
 BODY void resize_planes(const Resize& job, const T* x, i64 step, int count, i64 channels,
                         char* memory, T* out) {

@@ -75,8 +75,8 @@ struct Bin {
   }
 };
 
-// The row `row` of the bins of a level, of `count` planes x[k·step + p]. Where the image is narrower
-// than a vector, N values may be read from any pixel on. False if there is a NaN.
+// The row `row` of the bins of a level, of `count` planes x[k·step + p]. Where the image is
+// narrower than a vector, N values may be read from any pixel on. False if there is a NaN.
 template <Rule RULE, int N, class T>
 FN bool scan_planes(const Spp<T>& spp, const T* x, i64 step, int count, int region, int level,
                     int row, Bin<N, T>* bins) {
@@ -108,8 +108,7 @@ FN bool scan_planes(const Spp<T>& spp, const T* x, i64 step, int count, int regi
       const T* p = x + (k < count ? k : 0) * step + first;
       const int* l = spp.labels + first;
       for (int y = rows.from; y < rows.to; ++y, p += spp.width, l += spp.width) {
-        const W inside =
-            (W)(__builtin_convertvector(take<Vec<int, N>>(l), W) == Whole<T>(region));
+        const W inside = (W)(__builtin_convertvector(take<Vec<int, N>>(l), W) == Whole<T>(region));
         const V v = take<V>(p);
         offer<RULE>(best, v, inside, where);
         if (RULE != ANY) all = inside ? all + v : all;
@@ -253,12 +252,11 @@ FN void put_bin(const Spp<T>& spp, int region, int number, const Bin<N, T>& bin,
 
 // out[(r·bins + bin)·channels + c] and where it is, −1 if at no pixel of the region; no places if
 // argmax is null. M·N channels, of which `count` are there.
-template <int M, int N, class T, class Scan, class Fetch>
+template <int M, int N, class T, class Scan>
 FN void pool_regions(const Spp<T>& spp, Bin<N, T>* bins, i64 channels, int count, T* out,
-                     int* argmax, Scan scan, Fetch fetch) {
+                     int* argmax, Scan scan) {
   for (int r = 0; r < spp.regions; ++r) {
     const int* box = spp.boxes + 4 * i64(r);
-    if (r + 1 < spp.regions) fetch(box + 4);
     auto row = [&](auto rule, int level, int y, Bin<N, T>* to) {
       return scan(rule, r, level, y, to);
     };
@@ -284,16 +282,7 @@ BODY void spp_planes(const Spp<T>& spp, const T* x, i64 size, int count, i64 cha
   auto scan = [&](auto rule, int r, int level, int row, Bin<N, T>* to) {
     return scan_planes<rule.value, N>(spp, x, size, count, r, level, row, to);
   };
-  // Boxes are too narrow for the processor to foresee what comes next.
-  auto fetch = [&](const int* box) {
-    for (int k = 0; k < count; ++k)
-      for (i64 y = box[0]; y < box[2]; ++y) {
-        const T* p = x + k * size + y * spp.width;
-        __builtin_prefetch(p + box[1]);
-        if ((reinterpret_cast<std::uintptr_t>(p + box[1]) ^ reinterpret_cast<std::uintptr_t>(p + box[3] - 1)) & 64) __builtin_prefetch(p + box[3] - 1);
-      }
-  };
-  pool_regions<1, N>(spp, reinterpret_cast<Bin<N, T>*>(memory), channels, count, out, argmax, scan, fetch);
+  pool_regions<1, N>(spp, reinterpret_cast<Bin<N, T>*>(memory), channels, count, out, argmax, scan);
 }
 
 // M·N channels of rows.
@@ -302,7 +291,7 @@ BODY void spp_rows(const Spp<T>& spp, const T* x, i64 channels, char* memory, T*
   auto scan = [&](auto rule, int r, int level, int row, Bin<N, T>* to) {
     return scan_rows<rule.value, M, N>(spp, x, channels, r, level, row, to);
   };
-  pool_regions<M, N>(spp, reinterpret_cast<Bin<N, T>*>(memory), channels, N, out, argmax, scan, [](const int*) {});
+  pool_regions<M, N>(spp, reinterpret_cast<Bin<N, T>*>(memory), channels, N, out, argmax, scan);
 }
 
 #endif

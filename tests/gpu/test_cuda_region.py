@@ -158,10 +158,10 @@ def test_scattering(size, dtype, channels_last, cuda, host, poisoned):
 
 
 @layouts
-@pytest.mark.parametrize("fill", [0.0, None, 1.5, -3.0])
-@pytest.mark.parametrize("levels", [[1, 2, 4], [3], [7, 1]])
+@pytest.mark.parametrize("fill", [0.0, None, 1.5])
+@pytest.mark.parametrize("levels", [[1, 2, 4], [7, 1]])
 def test_pyramid(levels, fill, channels_last, cuda, poisoned):
-    for shape in ((2, 5, 13, 37, 6), (1, 33, 9, 20, 40)):
+    for shape in ((2, 5, 13, 17, 6), (1, 33, 9, 12, 20)):
         for dtype in FLOATS:
             x, index = problem(shape, dtype, channels_last)
             x[:, :, 3, 4] = torch.nan
@@ -176,7 +176,7 @@ def test_pyramid(levels, fill, channels_last, cuda, poisoned):
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("size", [(8, 8), (1, 3), (5, 30)])
 def test_resampled_boxes_and_their_adjoint(size, dtype, channels_last, cuda, poisoned):
-    for shape in ((2, 5, 13, 37, 6), (1, 33, 9, 20, 40)):
+    for shape in ((2, 5, 13, 17, 6), (1, 33, 9, 12, 20)):
         x, index = problem(shape, dtype, channels_last)
         actual = cuda.region_resize(x, index, size)
         expected = _reference.region_resize(x.double(), index, size)

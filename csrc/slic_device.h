@@ -101,6 +101,7 @@ template <int C>
 FN void assign(const Slic& s, const Team& team, bool by_colour, Box* boxes) {
   __shared__ Candidate<C> list[THREADS];
   __shared__ int found[WARPS];
+  const float infinite = __int_as_float(0x7f800000);
   const Block& block = team.block;
   const int thread = block.thread(), channels = C ? C : s.channels, size = s.size();
   const int across = (s.width + TILE - 1) / TILE, tiles = across * ((s.height + TILE - 1) / TILE);
@@ -112,7 +113,7 @@ FN void assign(const Slic& s, const Team& team, bool by_colour, Box* boxes) {
     for (int i = 0; i < DEEP; ++i) {
       const int row = y + i * (TILE / DEEP), pixel = row * s.width + x;
       const bool inside = row < s.height && x < s.width && s.colours[pixel] == s.colours[pixel];
-      best[i] = inside ? __builtin_inff() : -__builtin_inff();  // never less than that
+      best[i] = inside ? infinite : -infinite;  // never less than that
       label[i] = inside ? s.labels[pixel] : NONE;
       for (int c = 0; c < C; ++c) colour[i][c] = inside ? s.colours[i64(c) * size + pixel] : 0;
     }

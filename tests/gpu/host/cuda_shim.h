@@ -12,6 +12,7 @@
 #include <csetjmp>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <functional>
 #include <thread>
 #include <utility>
@@ -228,6 +229,11 @@ inline int atomicMax(int* word, int value) {
 }
 inline int __ldcg(const int* word) { return __atomic_load_n(word, __ATOMIC_RELAXED); }
 inline int __popc(unsigned word) { return __builtin_popcount(word); }
+inline float __int_as_float(int bits) {
+  float value;
+  std::memcpy(&value, &bits, sizeof value);
+  return value;
+}
 inline int __popcll(unsigned long long word) { return __builtin_popcountll(word); }
 inline int __ffsll(long long word) { return __builtin_ffsll(word); }
 inline int __clzll(long long word) { return word ? __builtin_clzll(word) : 64; }

@@ -53,6 +53,7 @@ FN Ints lanes_set(u32 bits) { return int(bits & 1); }
 FN u32 bits_of(Ints lanes) { return lanes & 1; }
 FN float lane_sum(Floats v) { return v; }
 FN int lane_sum(Ints v) { return v; }
+FN float lane_min(Floats v) { return v; }
 FN Ints sign(Floats v) { return (v > 0) - (v < 0); }
 FN float lane(Floats v, int) { return v; }
 
@@ -172,7 +173,27 @@ FN T tree_sum(const T* v) {
 }
 FN float lane_sum(Floats v) { return tree_sum<LANES>(reinterpret_cast<const float*>(&v)); }
 FN int lane_sum(Ints v) { return tree_sum<LANES>(reinterpret_cast<const int*>(&v)); }
-FN u32 bits_of(Ints lanes) { return u32(lane_sum(lanes & (1 << LANE))); }
+template <int N>
+FN float tree_min(const float* v) {
+  if constexpr (N == 1) {
+    return *v;
+  } else {
+    typedef float Half __attribute__((vector_size(N / 2 * 4), aligned(4), may_alias));
+    const Half* halves = reinterpret_cast<const Half*>(v);
+    const Half least = halves[1] < halves[0] ? halves[1] : halves[0];
+    return tree_min<N / 2>(reinterpret_cast<const float*>(&least));
+  }
+}
+FN float lane_min(Floats v) { return tree_min<LANES>(reinterpret_cast<const float*>(&v)); }
+FN u32 bits_of(Ints lanes) {
+#if defined(__AVX512DQ__) && FASTSEG_LANES == 16
+  return _mm512_movepi32_mask((__m512i)lanes);
+#elif defined(__AVX2__) && FASTSEG_LANES == 8
+  return u32(_mm256_movemask_ps((__m256)lanes));
+#else
+  return u32(lane_sum(lanes & (1 << LANE)));
+#endif
+}
 
 FN int count_bits(u64 word) { return __builtin_popcountll(word); }
 FN int lowest_bit(u64 word) { return __builtin_ctzll(word); }

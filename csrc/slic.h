@@ -17,6 +17,11 @@ struct Slic {
                p.plane());
   }
 
+  // Of a row of patches.
+  FN void bound(int y) const {
+    for (int x = 0; x < p.padded_width(); x += PAD_COLUMNS) bound_patch(p, s, y, x);
+  }
+
   // Seeds (K,2) y, x; NaN where there is none.
   FN void start(const float* seeds) const {
     for (int k = 0; k < p.centres; ++k) {

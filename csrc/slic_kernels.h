@@ -6,6 +6,8 @@
 //
 #include "slic_load.h"
 //
+#include "slic_prune.h"
+//
 #include "slic_assign.h"
 //
 #include "slic_update.h"
@@ -26,7 +28,7 @@ struct Kernels {
   template <class Pixel>
   static void lab_row(const Pixel* image, const i64* stride, float low, float range, int y,
                       int width, float* out, i64 plane) {
-    Source<Pixel>{image, stride, low, range, 1, 1}.row(3, y, width, width, out, plane);
+    Source<Pixel>(image, stride, low, range, 1, 1).row(3, y, width, width, out, plane);
   }
 
   // One image; each(n, f) calls f(i) for every i < n, and `tasks` is how many make it worth while.
@@ -36,11 +38,12 @@ struct Kernels {
                    char* memory, int tasks, Each each) {
     SlicState state;
     state.carve(problem, memory);
-    const Source<Pixel> source{image, stride, low, range, lab, scale};
+    const Source<Pixel> source(image, stride, low, range, lab, scale);
     auto run = [&](auto slic) {
       const int strip = 16, height = problem.padded_height();
       each((height + strip - 1) / strip, [&](int i) {
         for (int y = i * strip; y < smaller(height, (i + 1) * strip); ++y) slic.load(source, y);
+        for (int y = i * strip; y < smaller(height, (i + 1) * strip); y += PAD_ROWS) slic.bound(y);
       });
       slic.start(seeds);
       slic.cluster(tasks, each);

@@ -56,6 +56,7 @@ FN int lane_sum(Ints v) { return v; }
 FN float lane_min(Floats v) { return v; }
 FN Ints sign(Floats v) { return (v > 0) - (v < 0); }
 FN float lane(Floats v, int) { return v; }
+FN int lane(Ints v, int) { return v; }
 
 FN int count_bits(u64 word) { return __popcll(word); }
 FN int lowest_bit(u64 word) { return __ffsll(i64(word)) - 1; }
@@ -158,6 +159,7 @@ FN Ints to_ints(Floats v) {  // to the nearest
 FN Floats magnitude(Floats v) { return (Floats)((Ints)v & 0x7fffffff); }
 FN Ints lanes_set(u32 bits) { return (int(bits) >> LANE & 1) != 0; }
 FN float lane(Floats v, int i) { return v[i]; }
+FN int lane(Ints v, int i) { return v[i]; }
 FN Ints sign(Floats v) { return (v < 0) - (v > 0); }  // a comparison's true is −1
 // Half on half, so that the order of the sum is a tree.
 template <int N, class T>

@@ -107,7 +107,7 @@ BODY bool assign(const SlicProblem& p, const SlicState& s, int tile_row) {
     if (prune) nominate(p, s, list, count, nominees);
     for (int y = top; y < bottom; y += PAD_ROWS)
       for (int x = left; x < right; x += PAD_COLUMNS) {
-        for (int r = 0; r < PAD_ROWS; ++r) {
+        for (int r = 0; r < PAD_ROWS; ++r) {  // too many streams for the hardware to foresee
           const i64 ahead = i64(y + r) * p.pitch() + x + PAD_COLUMNS;
           __builtin_prefetch(s.labels + ahead, 1);
           for (int c = 0; c < C; ++c) __builtin_prefetch(s.colours + ahead + c * p.plane());

@@ -52,7 +52,19 @@ struct SlicProblem {
   FN int most_queued() const {
     return larger(1, i64(most) < i64(height) * width ? most : height * width);
   }
+  // Colours of a centre that wait to be added (slic_update.h): none where runs are long.
+  FN int most_waiting() const {
+    const i64 pixels = i64(height) * width / larger(1, centres);
+    return pixels > 2048 ? 0 : smaller(128, round_up(int(pixels) + 1, PAD_COLUMNS));
+  }
+  FN int waiting_pitch() const { return most_waiting() + PAD_COLUMNS; }
   FN int features() const { return channels + 2; }  // of a centre: y, x, colours
+};
+
+// Of a centre's pixels so far: how many, those whose colours wait to be added, and the sums of their
+// positions while these are exact in float32.
+struct Tally {
+  int members, waiting, y, x;
 };
 
 struct Window {
@@ -66,7 +78,8 @@ struct SlicState {
   int* labels;      // (1 + padded_height + 1, pitch), from the second row on
   float* centres;   // (K, 2 + C) y, x, colours; NaN: without pixels
   float* farthest;  // (K) of SLIC-zero: largest squared colour distance so far
-  int* members;     // (K) pixels
+  Tally* tallies;   // (K)
+  float* waiting;   // (K, C, waiting_pitch) colours that wait to be added
   Window* windows;  // (K)
   int* first;       // (tiles + 1) where each tile's candidates start
   int* candidates;  // centres whose window meets the tile, ascending
@@ -92,7 +105,8 @@ struct SlicState {
     labels += p.pitch();
     take(centres, i64(p.centres) * p.features());
     take(farthest, p.centres);
-    take(members, p.centres);
+    take(tallies, p.centres);
+    take(waiting, i64(p.centres) * p.channels * p.waiting_pitch());
     take(windows, p.centres);
     take(first, i64(p.tiles_down()) * p.tiles_across() + 1);
     take(candidates, p.most_candidates());

@@ -44,6 +44,7 @@ using Ints = int;
 FN Floats load(const float* p) { return *p; }
 FN Ints load(const int* p) { return *p; }
 FN Floats held(Floats v) { return v; }
+FN const float* anew(const float* p) { return p; }
 FN void store(float* p, Floats v) { *p = v; }
 FN void store(int* p, Ints v) { *p = v; }
 FN Floats to_floats(Ints v) { return float(v); }
@@ -144,6 +145,11 @@ FN Floats held(Floats v) {
 #endif
   return v;
 }
+// p, in the compiler's eyes another: what it points to is loaded anew and not kept on the stack.
+FN const float* anew(const float* p) {
+  asm("" : "+r"(p));
+  return p;
+}
 FN void store(float* p, Floats v) { *reinterpret_cast<LooseFloats*>(p) = v; }
 FN void store(int* p, Ints v) { *reinterpret_cast<LooseInts*>(p) = v; }
 FN Floats to_floats(Ints v) { return __builtin_convertvector(v, Floats); }
@@ -188,9 +194,9 @@ FN float tree_min(const float* v) {
 }
 FN float lane_min(Floats v) { return tree_min<LANES>(reinterpret_cast<const float*>(&v)); }
 FN u32 bits_of(Ints lanes) {
-#if defined(__AVX512DQ__) && FASTSEG_LANES == 16
+#if FASTSEG_X86 && FASTSEG_LANES == 16
   return _mm512_movepi32_mask((__m512i)lanes);
-#elif defined(__AVX2__) && FASTSEG_LANES == 8
+#elif FASTSEG_X86 && FASTSEG_LANES == 8
   return u32(_mm256_movemask_ps((__m256)lanes));
 #else
   return u32(lane_sum(lanes & (1 << LANE)));

@@ -58,11 +58,13 @@ FN int assign_pack(const SlicProblem& p, const SlicState& s, const int* list, in
     const Ints in_y = (LANE + y >= w.top) & (LANE + y < w.bottom);
     const Floats x2 = in_x ? off_x * off_x : INFINITE;
     const Floats y2 = in_y ? off_y * off_y : INFINITE;
-    alignas(64) float row2[LANES];
-    store(row2, y2);
+    alignas(64) float of_row[LANES];
+    store(of_row, y2);
+    const float* row2 = anew(of_row);
+    const float* pixels = anew(colours);
     const float farthest = M == ZERO ? s.farthest[k] : 1;
     for (int r = 0; r < ROWS; ++r) {
-      const float* at = colours + i64(r) * p.pitch();
+      const float* at = pixels + i64(r) * p.pitch();
       Floats distance = (row2[r] + x2) * p.weight;
       if (M == SPACE) {
         distance += 0 * load(at);  // NaN where masked

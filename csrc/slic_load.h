@@ -55,9 +55,9 @@ BODY void powers(float* v) {
 
 // a·weight + sum, rounded once, as libraries of matrix products have it.
 FN Floats fused(Floats a, float weight, Floats sum) {
-#if defined(__AVX512F__) && FASTSEG_LANES == 16
+#if FASTSEG_X86 && FASTSEG_LANES == 16
   return (Floats)_mm512_fmadd_ps((__m512)a, _mm512_set1_ps(weight), (__m512)sum);
-#elif defined(__FMA__) && FASTSEG_LANES == 8
+#elif FASTSEG_X86 && FASTSEG_LANES == 8
   return (Floats)_mm256_fmadd_ps((__m256)a, _mm256_set1_ps(weight), (__m256)sum);
 #else
   Floats result;

@@ -30,7 +30,7 @@ FN void each_run(const SlicProblem& p, const SlicState& s, int top, int bottom, 
 // Those lanes of `values` that are set, in their order, to `to` and beyond; their number.
 FN int keep_set(int* to, Ints set, Ints values) {
   const u32 bits = bits_of(set);
-#if defined(__AVX512F__) && FASTSEG_LANES == 16
+#if FASTSEG_X86 && FASTSEG_LANES == 16
   store(to, (Ints)_mm512_maskz_compress_epi32(bits, (__m512i)values));
 #else
   int* next = to;

@@ -43,14 +43,16 @@ struct Slic {
     return g;
   }
 
-  // Centres in raster order fill groups of few rows; if these overlap much, one does it all.
-  FN int groups(int tasks) const {
-    i64 rows = 0;
-    for (int i = 0; i < tasks; ++i) {
-      const Group g = group(i, tasks, false);
-      rows += larger(0, g.bottom - g.top);
+  // Centres in raster order fill groups of few rows: as many groups as do not overlap much.
+  FN int groups(int most) const {
+    for (int tasks = most;; tasks /= 2) {
+      i64 rows = 0;
+      for (int i = 0; i < tasks; ++i) {
+        const Group g = group(i, tasks, false);
+        rows += larger(0, g.bottom - g.top);
+      }
+      if (tasks <= 1 || rows <= 2 * i64(p.height)) return tasks;
     }
-    return rows <= 2 * i64(p.height) ? tasks : 1;
   }
 
   // `each(n, f)` calls f(i) for every i < n, at once if it can.

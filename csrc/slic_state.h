@@ -98,7 +98,7 @@ struct SlicState {
       pointer = reinterpret_cast<decltype(pointer + 0)>(base + used);
       used += (count * i64(sizeof(*pointer)) + 127) / 128 * 128;
     };
-    take(colours, p.channels * p.plane());
+    take(colours, larger(p.channels, 3) * p.plane());  // 3: slic_runs.h
     take(ranges, i64(p.padded_height() / PAD_ROWS) * (p.padded_width() / PAD_COLUMNS) *
                      p.channels * 2);
     take(labels, p.plane() + 2 * p.pitch());

@@ -13,7 +13,7 @@
 namespace {
 
 // From this many pixels on, several threads work on one image if there are too few images.
-constexpr std::int64_t LARGE = 1 << 13;
+constexpr std::int64_t LARGE = 1 << 16;
 
 template <class Pixel>
 void rgb_to_lab_as(const py::buffer& images_buffer, const py::buffer& low_buffer,

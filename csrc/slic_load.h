@@ -28,7 +28,8 @@ BODY void cube_roots(float* v) {
     const Doubles root = __builtin_convertvector(r, Doubles), square = root * root;
     const Doubles product = __builtin_convertvector(x, Doubles) * square;
     const Doubles d = product * root - 1;
-    store_half(v + i, __builtin_convertvector(product - product * d * (2.0 / 3 - 5.0 / 9 * d), Halfs));
+    store_half(v + i,
+               __builtin_convertvector(product - product * d * (2.0 / 3 - 5.0 / 9 * d), Halfs));
   }
 }
 
@@ -61,8 +62,7 @@ FN Floats fused(Floats a, float weight, Floats sum) {
   return (Floats)_mm256_fmadd_ps((__m256)a, _mm256_set1_ps(weight), (__m256)sum);
 #else
   Floats result;
-  for (int i = 0; i < LANES; ++i)
-    result[i] = float(double(a[i]) * double(weight) + double(sum[i]));
+  for (int i = 0; i < LANES; ++i) result[i] = float(double(a[i]) * double(weight) + double(sum[i]));
   return result;
 #endif
 }

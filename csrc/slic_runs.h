@@ -3,16 +3,15 @@
 
 constexpr int STRIP = 16;  // rows that one task works on
 
-// Run i of row y has the index y · pitch + i; of it the first column, the run it hangs on (the first
-// run of its region in the end), and of a first run the pixels of its region, then its number. They
-// lie where the colours did, which nobody needs any more.
+// Run i of row y has the index y · pitch + i; of it the first column, the run it hangs on (the
+// first run of its region in the end), and of a first run the pixels of its region, then its
+// number. They lie where the colours did, which nobody needs any more.
 struct Runs {
   const SlicProblem& p;
   int *labels, *first, *parent, *size;
   int pitch;
 
-  FN Runs(const SlicProblem& p, const SlicState& s)
-      : p(p), labels(s.labels), pitch(p.pitch()) {
+  FN Runs(const SlicProblem& p, const SlicState& s) : p(p), labels(s.labels), pitch(p.pitch()) {
     first = reinterpret_cast<int*>(s.colours);
     parent = first + p.plane(), size = parent + p.plane();
   }
@@ -85,8 +84,8 @@ struct Runs {
     return parent[run];
   }
 
-  // The number of the region before `i` that a flood of region `i` meets last, other than `regions`,
-  // which is this one's own if it meets none.
+  // The number of the region before `i` that a flood of region `i` meets last, other than
+  // `regions`, which is this one's own if it meets none.
   FN int neighbour(int i, int regions, i64* queue) const {
     const int steps[] = {1, -1, pitch, -pitch}, members = size[i], y = i / pitch;
     const i64 start = i64(y) * pitch + first[i];

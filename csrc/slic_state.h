@@ -61,8 +61,8 @@ struct SlicProblem {
   FN int features() const { return channels + 2; }  // of a centre: y, x, colours
 };
 
-// Of a centre's pixels so far: how many, those whose colours wait to be added, and the sums of their
-// positions while these are exact in float32.
+// Of a centre's pixels so far: how many, those whose colours wait to be added, and the sums of
+// their positions while these are exact in float32.
 struct Tally {
   int members, waiting, y, x;
 };
@@ -99,8 +99,8 @@ struct SlicState {
       used += (count * i64(sizeof(*pointer)) + 127) / 128 * 128;
     };
     take(colours, larger(p.channels, 3) * p.plane());  // 3: slic_runs.h
-    take(ranges, i64(p.padded_height() / PAD_ROWS) * (p.padded_width() / PAD_COLUMNS) *
-                     p.channels * 2);
+    take(ranges,
+         i64(p.padded_height() / PAD_ROWS) * (p.padded_width() / PAD_COLUMNS) * p.channels * 2);
     take(labels, p.plane() + 2 * p.pitch());
     labels += p.pitch();
     take(centres, i64(p.centres) * p.features());

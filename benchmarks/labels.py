@@ -36,7 +36,7 @@ def pictures(folder: Path, each: int, longest: int | None) -> Iterator[np.ndarra
         found.append(Image.fromarray(loaded[0] if isinstance(loaded, tuple) else loaded))
     for name in SETS:
         files = sorted((folder / name / "images").rglob("*.*"))
-        chosen = np.linspace(0, len(files) - 1, each).astype(int) if files else []
+        chosen = np.linspace(0, len(files) - 1, each if files else 0).astype(int)
         found += [Image.open(files[i]).convert("RGB") for i in chosen]
     for picture in found:
         if longest is not None:

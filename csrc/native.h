@@ -22,7 +22,8 @@
 #include <sys/mman.h>
 #endif
 
-#if defined(__x86_64__) && defined(__GNUC__)
+// Instruction sets by pragma, which clang does not know.
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
 #define FASTSEG_X86 1
 #endif
 

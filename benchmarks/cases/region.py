@@ -60,10 +60,11 @@ def pooling(setup: Setup, shape: tuple, reduce: str, channels_last: bool, backwa
     from ..peers import region as peers
 
     batch, channels, size, regions = shape
-    x = features(batch, channels, size, channels_last)
-    labels = superpixels(batch, size, regions)
+    x = features(batch, channels, size, channels_last).to(setup.device)
+    labels = superpixels(batch, size, regions).to(setup.device)
     index = fastseg.region_index(labels, regions)
     grad = torch.randn((batch, regions, channels), generator=torch.Generator().manual_seed(1))
+    grad = grad.to(setup.device)
 
     def ours(labels: Any, x: torch.Tensor) -> torch.Tensor:
         return fastseg.region_pool(x, labels, regions, reduce, setup.backend)
@@ -87,7 +88,7 @@ def pooling(setup: Setup, shape: tuple, reduce: str, channels_last: bool, backwa
         ways.append(variant("torch scatter_reduce", peer(peers.scatter_reduce), ("≥", 10)))
         if peers.HAS_TORCH_SCATTER:
             ways.append(variant("torch_scatter", peer(peers.torch_scatter), ("≥", 10)))
-        if not backward:
+        if not backward and setup.device == "cpu":
             ways.append(variant("SciPy labelled", peer(peers.scipy_labelled)))
 
     def gate(results: dict[str, Any]) -> None:
@@ -109,13 +110,13 @@ def poolings(setup: Setup, backward: bool) -> Iterator[Problem]:
                 yield pooling(setup, shape, reduce, channels_last, backward)
 
 
-@case("region_pool_forward", "cpu")
+@case("region_pool_forward", "cpu", "gpu")
 def region_pool_forward(setup: Setup) -> Iterator[Problem]:
     """Region pooling; its share of the bound is that of a read."""
     yield from poolings(setup, backward=False)
 
 
-@case("region_pool", "cpu")
+@case("region_pool", "cpu", "gpu")
 def region_pool(setup: Setup) -> Iterator[Problem]:
     """Region pooling and its gradient."""
     yield from poolings(setup, backward=True)
@@ -125,11 +126,11 @@ def one_read(size: int, _: Any) -> Work:
     return Work(1, bytes=size)
 
 
-@case("region_index", "cpu")
+@case("region_index", "cpu", "gpu")
 def region_index(setup: Setup) -> Iterator[Problem]:
     """The index of a batch of label maps, beside one read of them."""
     for batch, _, size, regions in QUICK_SHAPES if setup.quick else SHAPES:
-        labels = superpixels(batch, size, regions)
+        labels = superpixels(batch, size, regions).to(setup.device)
 
         def make(backend: str, labels=labels, regions=regions) -> fastseg.RegionIndex:
             return fastseg.region_index(labels, regions, backend)
@@ -152,11 +153,11 @@ def embedding(
 ) -> Problem:
     """embed(x, labels, regions, backend) against loop(x, index)."""
     batch, channels, size, regions = QUICK_SHAPES[0] if setup.quick else EMBED_SHAPE
-    labels = superpixels(batch, size, regions)
+    labels = superpixels(batch, size, regions).to(setup.device)
     index = fastseg.region_index(labels, regions)
-    x = features(batch, channels, size, channels_last)
+    x = features(batch, channels, size, channels_last).to(setup.device)
     out = embed(x, index, regions, setup.backend)
-    grad = torch.randn(out.shape, generator=torch.Generator().manual_seed(1))
+    grad = torch.randn(out.shape, generator=torch.Generator().manual_seed(1)).to(setup.device)
     traffic = (x.nbytes + out.nbytes) * (2 if backward else 1)
 
     def variant(name: str, way: Callable, goal: tuple[str, float] | None = None) -> Variant:
@@ -183,7 +184,7 @@ def embedding(
     return Problem(f"{sizes}, {layout}, {ways_of}", "call", ways, gate)
 
 
-@case("region_spp", "cpu")
+@case("region_spp", "cpu", "gpu")
 def region_spp(setup: Setup) -> Iterator[Problem]:
     """The pyramid of each region's box against a loop over the regions."""
     from ..peers import region as peers
@@ -198,7 +199,7 @@ def region_spp(setup: Setup) -> Iterator[Problem]:
         yield embedding(setup, embed, loop, channels_last, backward)
 
 
-@case("region_resize", "cpu")
+@case("region_resize", "cpu", "gpu")
 def region_resize(setup: Setup) -> Iterator[Problem]:
     """Each region's box resampled to 8×8 against a loop over the regions."""
     from ..peers import region as peers

@@ -32,7 +32,7 @@ def index_reduce(x: torch.Tensor, labels: torch.Tensor, regions: int, reduce: st
     """`torch.index_reduce` (`index_add` for a sum) over whole pixels; x is channels-last."""
     batch, channels = x.shape[:2]
     rows = x.permute(0, 2, 3, 1).reshape(-1, channels)
-    at = (labels + regions * torch.arange(batch).view(-1, 1, 1)).flatten()
+    at = (labels + regions * torch.arange(batch, device=x.device).view(-1, 1, 1)).flatten()
     out = x.new_zeros((batch * regions, channels))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it is in beta

@@ -47,6 +47,7 @@ using Ints = int;
 FN Floats load(const float* p) { return *p; }
 FN Ints load(const int* p) { return *p; }
 FN Floats held(Floats v) { return v; }
+FN Ints held(Ints v) { return v; }
 FN const float* anew(const float* p) { return p; }
 FN void store(float* p, Floats v) { *p = v; }
 FN void store(int* p, Ints v) { *p = v; }
@@ -148,6 +149,7 @@ FN Floats held(Floats v) {
 #endif
   return v;
 }
+FN Ints held(Ints v) { return (Ints)held((Floats)v); }
 // p, in the compiler's eyes another: what it points to is loaded anew and not kept on the stack.
 FN const float* anew(const float* p) {
   asm("" : "+r"(p));

@@ -51,6 +51,7 @@ FN int assign_pack(const SlicProblem& p, const SlicState& s, const int* list, in
   for (int i = 0; i < count; ++i) {
     const int k = list[i];
     const float* centre = s.centres + i64(k) * p.features();
+    const Ints own = held(Ints{} + k);  // or each row would fetch it anew
     const Window w = s.windows[k];
     // Outside its window a centre is infinitely far.
     const Floats off_x = centre[1] - columns, off_y = centre[0] - rows;
@@ -80,7 +81,7 @@ FN int assign_pack(const SlicProblem& p, const SlicState& s, const int* list, in
       }
       const Ints nearer = distance < best[r];
       best[r] = nearer ? distance : best[r];
-      label[r] = nearer ? k : label[r];
+      label[r] = nearer ? own : label[r];
     }
   }
   Ints stale = {};

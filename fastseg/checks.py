@@ -87,7 +87,9 @@ def check_ints(name: str, values: object, minimum: int, count: int | None = None
             f"`{name}` must be a sequence of {many}integers, got {type(values).__name__}"
         )
     if count not in (None, len(values)):
-        raise ValueError(f"`{name}` must be a sequence of {many}integers, got {len(values)} of them")
+        raise ValueError(
+            f"`{name}` must be a sequence of {many}integers, got {len(values)} of them"
+        )
     for value in values:
         check_int(name, value, minimum)
 

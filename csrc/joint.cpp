@@ -63,7 +63,8 @@ void displaced_joint_as(const py::buffer& p_buffer, const py::buffer& q_buffer,
 
 void displaced_joint(const py::buffer& p, const py::buffer& q, const py::buffer& joint,
                      int threads) {
-  const auto run = holds<float>(p.request()) ? displaced_joint_as<float> : displaced_joint_as<double>;
+  const auto run =
+      holds<float>(p.request()) ? displaced_joint_as<float> : displaced_joint_as<double>;
   run(p, q, joint, threads);
 }
 

@@ -31,16 +31,15 @@ FN int whole_packs(int n) {
 
 // --- sums over squares --------------------------------------------------------------------------
 
-// out[i] = Σ in[i … i+w−1] for i in [0, n), in place; in[n … n+w−2] is read, and lost. Sums of 1, 2,
-// 4 … neighbours, those put together that w has as binary digits: nothing is ever subtracted.
+// out[i] = Σ in[i … i+w−1] for i in [0, n), in place; in[n … n+w−2] is read, and lost. Sums of 1,
+// 2, 4 … neighbours, those put together that w has as binary digits: nothing is ever subtracted.
 template <class T>
 FN void window_sums(T* row, T* sums, int n, int w) {
   const int all = n + w - 1;
   for (int i = 0; i < n; i += WIDTH<T>) put(sums + i, Pack<T>{});
   for (int length = 1, done = 0; length <= w; length *= 2) {
     if (w & length) {
-      for (int i = 0; i < n; i += WIDTH<T>)
-        put(sums + i, take(sums + i) + take(row + i + done));
+      for (int i = 0; i < n; i += WIDTH<T>) put(sums + i, take(sums + i) + take(row + i + done));
       done += length;
     }
     if (2 * length > w) break;
@@ -54,7 +53,7 @@ BODY void box_plane(const T* in, T* out, int height, int width, int radius, T* m
   const int w = 2 * radius + 1, wide = whole_packs<T>(width);
   const int room = whole_packs<T>(wide + w) + 2 * w + WIDTH<T>;
   T* row = memory;
-  T* across = row + room;                 // (height, wide)
+  T* across = row + room;                   // (height, wide)
   T* suffix = across + i64(height) * wide;  // (w, WIDTH)
   for (int y = 0; y < height; ++y) {
     for (int i = 0; i < room; ++i) row[i] = 0;
@@ -64,9 +63,7 @@ BODY void box_plane(const T* in, T* out, int height, int width, int radius, T* m
   // Down: the end of one block of w rows and the beginning of the next make every window.
   const Pack<T> zero = {};
   for (int x = 0; x < wide; x += WIDTH<T>) {
-    auto at = [&](int y) {
-      return y >= 0 && y < height ? take(across + i64(y) * wide + x) : zero;
-    };
+    auto at = [&](int y) { return y >= 0 && y < height ? take(across + i64(y) * wide + x) : zero; };
     for (int y0 = 0; y0 < height; y0 += w) {
       Pack<T> sum = zero;
       for (int j = w - 1; j >= 0; --j) put(suffix + j * WIDTH<T>, sum += at(y0 - radius + j));
@@ -86,8 +83,8 @@ BODY void box_plane(const T* in, T* out, int height, int width, int radius, T* m
 template <class T>
 i64 box_memory(int height, int width, int radius) {
   const i64 w = 2 * i64(radius) + 1, wide = whole_packs<T>(width);
-  return sizeof(T) * (whole_packs<T>(int(wide + w)) + 2 * w + WIDTH<T> + height * wide +
-                      w * WIDTH<T>);
+  return sizeof(T) *
+         (whole_packs<T>(int(wide + w)) + 2 * w + WIDTH<T> + height * wide + w * WIDTH<T>);
 }
 
 // --- products over displacements ----------------------------------------------------------------

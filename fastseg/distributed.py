@@ -16,7 +16,7 @@ class _SumOver(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx, grad: torch.Tensor):  # type: ignore[override]
+    def backward(ctx, grad: torch.Tensor):
         return _SumOver.apply(grad, ctx.group), None
 
 

@@ -10,6 +10,7 @@ real parts and imaginary parts apart, m' as wide as the kernel likes, with zeros
 """
 
 import math
+from collections.abc import Sequence
 from functools import cache
 from types import ModuleType
 
@@ -19,7 +20,6 @@ import torch
 MOST_VALUES = 1 << 23
 
 
-@cache
 def fast_size(least: int) -> int:
     """The next even size without prime factors above 7, which transforms fast."""
     size = least + least % 2
@@ -33,14 +33,15 @@ def fast_size(least: int) -> int:
         size += 2
 
 
-def spectrum_size(height: int, width: int, radius: int) -> tuple[int, int]:
-    """(n,m) of the padded image."""
+def spectrum_size(shape: Sequence[int], radius: int) -> tuple[int, int]:
+    """(n,m) of the padded image of that shape; a graph is compiled for one size."""
+    height, width = map(int, shape[-2:])
     return fast_size(height + radius), fast_size(width + radius)
 
 
 def spectrum(x: torch.Tensor, radius: int) -> torch.Tensor:
     """(B,K,H,W) → (B,K,n,⌊m/2⌋+1), complex."""
-    return torch.fft.rfft2(x, spectrum_size(*x.shape[2:], radius))
+    return torch.fft.rfft2(x, spectrum_size(x.shape, radius))
 
 
 @cache
@@ -89,12 +90,16 @@ def displaced_joint(
 
 
 def displaced_mix(
-    weights: torch.Tensor, q_hat: torch.Tensor, size: tuple[int, int], radius: int,
-    shape: tuple[int, int], kernel: ModuleType,
+    weights: torch.Tensor,
+    q_hat: torch.Tensor,
+    size: tuple[int, int],
+    radius: int,
+    shape: Sequence[int],
+    kernel: ModuleType,
 ) -> torch.Tensor:
     """See `_reference.displaced_mix`, from the spectrum of q."""
     side, _, channels, others = weights.shape
-    (n, m), (height, width) = size, shape
+    (n, m), (height, width) = size, shape[-2:]
     out = weights.new_empty((len(q_hat), channels, height, width))
     steps = _steps(channels, others, n * m)
     wide = kernel.spectral_width(m, weights.dtype)

@@ -28,8 +28,9 @@ def box_sum(x: torch.Tensor, radius: int) -> torch.Tensor:
 
 
 def spectral_joint(p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
-    """Σ_b conj(p[b,k,f])·q[b,l,f] of spectra (B,K,n,m), (B,L,n,m): (n,2,K,L,m), real | imaginary."""
-    joint = torch.einsum("bknm,blnm->nklm", p.conj(), q)
+    """Σ_b conj(p[b,k,f])·q[b,l,f]: spectra (B,K,n,m), (B,L,n,m) → (n,2,K,L,m), real | imaginary."""
+    # Not the lazy `conj`, which the first run of a compiled graph passes over.
+    joint = torch.einsum("bknm,blnm->nklm", torch.conj_physical(p), q)
     return torch.stack((joint.real, joint.imag), 1)
 
 

@@ -121,7 +121,7 @@ def _displaced_joint(p: torch.Tensor, q: torch.Tensor, radius: int, algorithm: s
     with torch.autocast(p.device.type, enabled=False):
         if algorithm == "direct":
             return kernel.displaced_joint(p, q, radius), p_hat, q_hat
-        size = _fft.spectrum_size(*p.shape[2:], radius)
+        size = _fft.spectrum_size(p.shape, radius)
         p_hat, q_hat = _fft.spectrum(p, radius), _fft.spectrum(q, radius)
         return _fft.displaced_joint(p_hat, q_hat, size, radius, kernel), p_hat, q_hat
 
@@ -130,7 +130,7 @@ def _displaced_joint(p: torch.Tensor, q: torch.Tensor, radius: int, algorithm: s
 def _displaced_joint_fake(p, q, radius, algorithm, backend):
     side, size = 2 * radius + 1, (0, 0)
     if algorithm == "fft" and p.numel() and q.numel():
-        n, m = _fft.spectrum_size(*p.shape[2:], radius)
+        n, m = _fft.spectrum_size(p.shape, radius)
         size = n, m // 2 + 1
     joint = p.new_empty((side, side, p.shape[1], q.shape[1]))
     return joint, *(x.new_empty((*x.shape[:2], *size), dtype=x.dtype.to_complex()) for x in (p, q))
@@ -156,9 +156,7 @@ def _adjoint(weights: torch.Tensor) -> torch.Tensor:
     return weights.flip(0, 1).mT
 
 
-register_autograd(
-    "fastseg::displaced_joint", _displaced_joint_backward, setup_context=_keep_joint
-)
+register_autograd("fastseg::displaced_joint", _displaced_joint_backward, setup_context=_keep_joint)
 
 
 @impl("fastseg::displaced_mix", ("CPU", "CUDA"))
@@ -169,11 +167,10 @@ def _displaced_mix(weights, q, q_hat, radius, algorithm, backend):
     with torch.autocast(q.device.type, enabled=False):
         if algorithm == "direct":
             return kernel.displaced_mix(weights.contiguous(), q.contiguous(), radius)
-        shape = q.shape[2:]
-        size = _fft.spectrum_size(*shape, radius)
+        size = _fft.spectrum_size(q.shape, radius)
         if q_hat is None:
             q_hat = _fft.spectrum(q.contiguous(), radius)
-        return _fft.displaced_mix(weights, q_hat, size, radius, shape, kernel)
+        return _fft.displaced_mix(weights, q_hat, size, radius, q.shape, kernel)
 
 
 @register_fake("fastseg::displaced_mix")
@@ -305,13 +302,16 @@ def iic_loss(
         joint = displaced_joint(p, q, radius, mask, algorithm, backend)
     else:
         joint = joint_sum(p, q, radius, mask, backend)
-    joint = sum_over(joint, group).clamp(min=0)  # "fft" leaves rounding where there is nothing
+    dtype = joint.dtype
+    # Entropies nearly cancel where the fields are nearly independent: in float64, for it is small.
+    # "fft" leaves rounding where there is nothing.
+    joint = sum_over(joint.double(), group).clamp(min=0)
     total = joint.sum((-1, -2), keepdim=True)
     joint = joint / torch.where(total > 0, total, 1)
     if symmetric:
         joint = (joint + joint.mT) / 2
     marginals = _log(joint.sum(-1, keepdim=True)) + _log(joint.sum(-2, keepdim=True))
-    return (joint * (lamb * marginals - _log(joint))).sum((-1, -2)).mean()
+    return (joint * (lamb * marginals - _log(joint))).sum((-1, -2)).mean().to(dtype)
 
 
 def _log(p: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Which algorithm computes a displaced joint: the one that a model of their costs finds cheapest."""
+"""Which algorithm computes a displaced joint: the cheapest by a model of their costs."""
 
 from dataclasses import dataclass
 
@@ -42,7 +42,7 @@ def joint_plan(p: torch.Tensor, q: torch.Tensor, radius: int) -> JointPlan:
     """
     batch, classes, height, width = p.shape
     others, side = q.shape[1], 2 * radius + 1
-    n, m = spectrum_size(height, width, radius)
+    n, m = spectrum_size(p.shape, radius)
     direct = 3 * side**2 * classes * others * batch * height * width
     transforms = 2 * batch * (classes + others) * n * m * (n * m).bit_length() / 2 * TRANSFORM
     products = 3 * batch * classes * others * 2 * n * m * PRODUCT

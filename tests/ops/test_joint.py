@@ -34,16 +34,18 @@ def fields(sizes, dtype=torch.float32):
 
 
 def by_definition(p, q, radius):
-    """J in float64, a pair of pixels at a time for each displacement."""
-    height, width = p.shape[2:]
+    """J in float64, each displacement from the pixels that stay inside."""
     p, q = p.double(), q.double()
     joint = torch.zeros(2 * radius + 1, 2 * radius + 1, p.shape[1], q.shape[1], dtype=p.dtype)
     for dy in range(-radius, radius + 1):
         for dx in range(-radius, radius + 1):
-            for y in range(max(0, -dy), min(height, height - dy)):
-                for x in range(max(0, -dx), min(width, width - dx)):
-                    pair = p[:, :, y, x].T @ q[:, :, y + dy, x + dx]
-                    joint[radius + dy, radius + dx] += pair
+            here = [
+                slice(max(0, -d), n - max(0, d)) for d, n in ((dy, p.shape[2]), (dx, p.shape[3]))
+            ]
+            there = [slice(s.start + d, s.stop + d) for d, s in ((dy, here[0]), (dx, here[1]))]
+            pairs = p[:, :, here[0], here[1], None], q[:, :, there[0], there[1], None]
+            left, right = (x.permute(1, 0, 2, 3, 4).flatten(1) for x in pairs)
+            joint[radius + dy, radius + dx] = left @ right.T
     return joint
 
 
@@ -302,6 +304,11 @@ def test_the_plan_can_be_inspected():
         (
             {"q": torch.zeros(1, 3, 5, 6)},
             r"`q` must have shape \(2, any, 5, 6\), got \(1, 3, 5, 6\)",
+        ),
+        (
+            {"p": torch.empty(2, 3, 1 << 16, 1 << 16, device="meta")}
+            | {"q": torch.empty(2, 3, 1 << 16, 1 << 16, device="meta")},
+            r"`p` must have at most 2147483647 pixels an image, got 65536×65536",
         ),
         ({"radius": -1}, r"`radius` must be an integer of at least 0, got -1"),
         ({"radius": 1.0}, r"`radius` must be an integer, got float"),

@@ -7,6 +7,7 @@ from torch.library import define, impl, register_autograd, register_fake
 
 from ... import backends
 from ...checks import (
+    INT32_MAX,
     check_choice,
     check_dtype,
     check_int,
@@ -49,6 +50,8 @@ def _check_fields(
     batch, _, height, width = p.shape
     check_shape("q", q, (batch, None, height, width))
     check_same_device("q", q, "p", p)
+    if height * width > INT32_MAX:
+        raise ValueError(f"`p` must have at most {INT32_MAX} pixels an image, got {height}×{width}")
     check_int("radius", radius, 0)
     if radius >= min(height, width):
         raise ValueError(

@@ -3,6 +3,7 @@
 from . import backends
 from .metrics import BinaryScores, SuperpixelScores, binary_scores, superpixel_scores
 from .ops.inpaint import IEMResult, IEMStatus, gaussian_filter, gaussian_inpaint, iem
+from .ops.joint import JointPlan, displaced_joint, iic_loss, joint_plan, joint_sum
 from .ops.region import (
     RegionIndex,
     region_index,
@@ -19,14 +20,19 @@ __all__ = [
     "BinaryScores",
     "IEMResult",
     "IEMStatus",
+    "JointPlan",
     "RegionIndex",
     "SuperpixelScores",
     "__version__",
     "backends",
     "binary_scores",
+    "displaced_joint",
     "gaussian_filter",
     "gaussian_inpaint",
     "iem",
+    "iic_loss",
+    "joint_plan",
+    "joint_sum",
     "region_index",
     "region_pool",
     "region_resize",

@@ -2,14 +2,23 @@
 
 from . import backends
 from .metrics import BinaryScores, SuperpixelScores, binary_scores, superpixel_scores
+from .nn import (
+    Entropies,
+    class_entropies,
+    kl_consistency,
+    mutual_information,
+    virtual_adversarial,
+)
 from .ops.inpaint import IEMResult, IEMStatus, gaussian_filter, gaussian_inpaint, iem
 from .ops.region import RegionIndex, region_index, region_pool, region_spp, region_unpool
+from .ops.scoring import info_nce, infoseg_loss, local_global_scores
 from .ops.slic import slic
 
 __version__ = "0.1.0"
 
 __all__ = [
     "BinaryScores",
+    "Entropies",
     "IEMResult",
     "IEMStatus",
     "RegionIndex",
@@ -17,13 +26,20 @@ __all__ = [
     "__version__",
     "backends",
     "binary_scores",
+    "class_entropies",
     "gaussian_filter",
     "gaussian_inpaint",
     "iem",
+    "info_nce",
+    "infoseg_loss",
+    "kl_consistency",
+    "local_global_scores",
+    "mutual_information",
     "region_index",
     "region_pool",
     "region_spp",
     "region_unpool",
     "slic",
     "superpixel_scores",
+    "virtual_adversarial",
 ]

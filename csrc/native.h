@@ -22,7 +22,8 @@
 #include <sys/mman.h>
 #endif
 
-#if defined(__x86_64__) && defined(__GNUC__)
+// Instruction sets by pragma, which clang does not know.
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
 #define FASTSEG_X86 1
 #endif
 
@@ -32,6 +33,8 @@ extern int chosen_isa;  // index of the instruction set in use (native.cpp)
 
 void bind_inpaint(py::module_& m);
 void bind_region(py::module_& m);
+void bind_region_embed(py::module_& m);
+void bind_region_index(py::module_& m);
 void bind_slic(py::module_& m);
 
 // --- buffers ------------------------------------------------------------------------------------

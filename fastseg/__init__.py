@@ -10,7 +10,14 @@ from .nn import (
     virtual_adversarial,
 )
 from .ops.inpaint import IEMResult, IEMStatus, gaussian_filter, gaussian_inpaint, iem
-from .ops.region import RegionIndex, region_index, region_pool, region_spp, region_unpool
+from .ops.region import (
+    RegionIndex,
+    region_index,
+    region_pool,
+    region_resize,
+    region_spp,
+    region_unpool,
+)
 from .ops.scoring import info_nce, infoseg_loss, local_global_scores
 from .ops.slic import slic
 
@@ -37,6 +44,7 @@ __all__ = [
     "mutual_information",
     "region_index",
     "region_pool",
+    "region_resize",
     "region_spp",
     "region_unpool",
     "slic",

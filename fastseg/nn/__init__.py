@@ -1,4 +1,4 @@
-"""Losses over the operators."""
+"""Modules and losses over the operators."""
 
 from .losses import (
     Entropies,
@@ -7,9 +7,11 @@ from .losses import (
     mutual_information,
     virtual_adversarial,
 )
+from .region_embedding import RegionEmbedding
 
 __all__ = [
     "Entropies",
+    "RegionEmbedding",
     "class_entropies",
     "kl_consistency",
     "mutual_information",

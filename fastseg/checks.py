@@ -9,6 +9,7 @@ import torch
 __all__ = [
     "check_choice",
     "check_dtype",
+    "check_generator",
     "check_int",
     "check_ints",
     "check_ndim",
@@ -60,6 +61,12 @@ def check_same_device(name: str, tensor: torch.Tensor, other: str, reference: to
         raise ValueError(
             f"`{name}` must be on the device of `{other}` ({reference.device}), got {tensor.device}"
         )
+
+
+def check_generator(name: str, value: object) -> None:
+    """`value` is a torch.Generator or None."""
+    if value is not None and not isinstance(value, torch.Generator):
+        raise TypeError(f"`{name}` must be a torch.Generator or None, got {type(value).__name__}")
 
 
 def check_choice(name: str, value: object, allowed: Collection[object]) -> None:

@@ -194,7 +194,7 @@ def test_takes_any_layout(algorithm, backend):
         assert torch.equal(joint_sum(change(p), change(q), 2, backend=backend), total)
 
 
-def test_same_bits_for_any_number_of_threads(algorithm, threads):
+def test_same_bits_for_any_number_of_threads(algorithm, threads, native):
     p, q = (x.requires_grad_() for x in fields((5, 4, 5, 40, 37)))
     found = []
     for count in threads:

@@ -3,6 +3,7 @@
 from . import backends
 from .metrics import BinaryScores, SuperpixelScores, binary_scores, superpixel_scores
 from .ops.inpaint import IEMResult, IEMStatus, gaussian_filter, gaussian_inpaint, iem
+from .ops.ncut import soft_ncut
 from .ops.region import RegionIndex, region_index, region_pool, region_spp, region_unpool
 from .ops.slic import slic
 
@@ -25,5 +26,6 @@ __all__ = [
     "region_spp",
     "region_unpool",
     "slic",
+    "soft_ncut",
     "superpixel_scores",
 ]

@@ -30,6 +30,17 @@ def iem(
     boundary_only: bool,
     threads: int,
 ) -> None: ...
+def ncut_sums(
+    p: Buffer,
+    colours: Buffer,
+    filtered: Buffer,
+    degree: Buffer,
+    totals: Buffer,
+    radius: int,
+    color_rate: float,
+    space_rate: float,
+    threads: int,
+) -> None: ...
 def region_index(
     labels: Buffer, runs: Buffer, num_runs: Buffer, counts: Buffer, boxes: Buffer, threads: int
 ) -> int: ...

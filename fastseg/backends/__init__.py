@@ -29,6 +29,7 @@ DEVICE = {"native": "cpu", "triton": "cuda", "cuda": "cuda"}
 IMPLEMENTED: dict[str, tuple[str, tuple[str, ...]]] = {
     "gaussian_filter": ("inpaint", ("native", "triton")),
     "iem": ("inpaint", ("native", "cuda")),
+    "ncut_sums": ("ncut", ("native", "triton")),
     "region_index": ("region", ("native",)),
     "region_max": ("region", ("native",)),
     "region_scatter": ("region", ("native",)),

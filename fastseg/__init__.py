@@ -1,7 +1,14 @@
 """fastseg: kernel-accelerated unsupervised image segmentation."""
 
 from . import backends
-from .metrics import BinaryScores, SuperpixelScores, binary_scores, superpixel_scores
+from .metrics import (
+    BinaryScores,
+    SegmentationMetrics,
+    SegmentationScores,
+    SuperpixelScores,
+    binary_scores,
+    superpixel_scores,
+)
 from .ops.inpaint import IEMResult, IEMStatus, gaussian_filter, gaussian_inpaint, iem
 from .ops.ncut import soft_ncut
 from .ops.region import RegionIndex, region_index, region_pool, region_spp, region_unpool
@@ -14,6 +21,8 @@ __all__ = [
     "IEMResult",
     "IEMStatus",
     "RegionIndex",
+    "SegmentationMetrics",
+    "SegmentationScores",
     "SuperpixelScores",
     "__version__",
     "backends",

@@ -27,6 +27,7 @@ DEVICE = {"native": "cpu", "triton": "cuda", "cuda": "cuda"}
 
 # operator → (family, backends with a kernel for it); the reference implements every one.
 IMPLEMENTED: dict[str, tuple[str, tuple[str, ...]]] = {
+    "confusion": ("confusion", ("native",)),
     "gaussian_filter": ("inpaint", ("native", "triton")),
     "iem": ("inpaint", ("native", "cuda")),
     "ncut_sums": ("ncut", ("native", "triton")),

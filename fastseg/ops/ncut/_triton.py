@@ -78,7 +78,7 @@ def ncut_sums(
     batch, classes, height, width = p.shape
     filtered, degree = torch.empty_like(p), p.new_empty((batch, height, width))
     # More planes a program, and the sums no longer fit in registers.
-    most = 16 if p.dtype == torch.float32 else 8
+    most, warps = (16, 4) if p.dtype == torch.float32 else (8, 8)
     block_p, block_k = 128, min(most, triton.next_power_of_2(classes))
     blocks = triton.cdiv(height * width, block_p)
     parts = p.new_empty((batch, 2, classes, blocks))
@@ -99,7 +99,7 @@ def ncut_sums(
             C=colours.shape[1],
             BLOCK_K=block_k,
             BLOCK_P=block_p,
-            num_warps=4,
+            num_warps=warps,
             enable_fp_fusion=True,
         )
     inner, outer = parts.sum(3).unbind(1)

@@ -7,7 +7,7 @@
 
 namespace {
 
-constexpr std::int64_t FEW = 2048;  // pairs of which four counters each fit in the first cache
+constexpr std::int64_t FEW = 2048;       // pairs of which four counters each fit in the first cache
 constexpr std::int64_t LEAST = 1 << 16;  // pixels worth a thread
 
 // f(a value of the type of the labels)
@@ -50,7 +50,8 @@ void confusion(const py::buffer& pred_buffer, const py::buffer& target_buffer,
     const std::int64_t n = pred.info.size;
     need(target.info.size == n, "`target` must be as long as `pred`");
     // So that no counter overflows, and a thread has enough to do.
-    const auto parts = std::max<std::int64_t>(1 + (n >> 32), std::min<std::int64_t>(threads, n / LEAST));
+    const auto parts =
+        std::max<std::int64_t>(1 + (n >> 32), std::min<std::int64_t>(threads, n / LEAST));
     counts.resize(parts * copies * slots);
     share(parts, threads, 2 * K::MOST * sizeof(int), [&](std::int64_t part, char* memory) {
       int *p = reinterpret_cast<int*>(memory), *t = p + K::MOST;

@@ -52,11 +52,10 @@ void ncut_as(const py::buffer& p_buffer, const py::buffer& colours_buffer,
   with_kernels([&](auto kernels) {
     using K = decltype(kernels);
     using Disc = typename K::template DiscOf<T>;
-    const auto offsets =
-        disc_of<typename K::template OffsetOf<T>, T>(radius, reach, space_rate);
-    const Disc disc{int(classes),   int(channels),       int(height),
-                    int(width),     reach,               offsets.data(),
-                    int(offsets.size()), finite<T>(color_rate * LOG2E)};
+    const auto offsets = disc_of<typename K::template OffsetOf<T>, T>(radius, reach, space_rate);
+    const Disc disc{
+        int(classes), int(channels),  int(height),         int(width),
+        reach,        offsets.data(), int(offsets.size()), finite<T>(color_rate * LOG2E)};
     const std::int64_t tiles = std::int64_t(disc.tiles_x()) * disc.tiles_y();
     std::vector<double> parts(batch * tiles * 2 * classes);
     share(batch * tiles, threads, K::workspace(disc), [&](std::int64_t task, char* memory) {

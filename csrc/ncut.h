@@ -12,7 +12,7 @@ struct Offset {
 template <class T>
 struct Disc {
   int classes, channels, height, width;
-  int reach;              // largest |dy| and |dx|
+  int reach;  // largest |dy| and |dx|
   const Offset<T>* offsets;
   int count;
   T colour_rate;
@@ -129,7 +129,8 @@ FN void sum_row(const Disc<T>& disc, const Tile<T>& tile, const T* planes) {
   const int count = disc.classes + 1;
   auto at = [&](int k) { return planes + i64(k) * disc.room(); };
   int k = 0;
-  for (; k + MOST <= count; k += MOST) sum_planes<MOST>(disc, tile, at(k), tile.sums + k * disc.COLUMNS);
+  for (; k + MOST <= count; k += MOST)
+    sum_planes<MOST>(disc, tile, at(k), tile.sums + k * disc.COLUMNS);
   for (; k + 2 <= count; k += 2) sum_planes<2>(disc, tile, at(k), tile.sums + k * disc.COLUMNS);
   if (k < count) sum_planes<1>(disc, tile, at(k), tile.sums + k * disc.COLUMNS);
 }

@@ -21,7 +21,7 @@ def unfold(
     p: torch.Tensor, image: torch.Tensor, radius: int, sigma_color: float, sigma_space: float
 ) -> torch.Tensor:
     """`F.unfold` of the square around each pixel, weights zero outside the disc and the image."""
-    (batch, classes, height, width), side, most = p.shape, 2 * radius - 1, radius - 1
+    (height, width), side, most = p.shape[2:], 2 * radius - 1, radius - 1
 
     def windows(x: torch.Tensor) -> torch.Tensor:
         return F.unfold(x, side, padding=most).view(len(x), x.shape[1], side * side, height, width)

@@ -105,6 +105,11 @@ class SegmentationMetrics:
         self._counts += counts
         self._fresh = False
 
+    @property
+    def counts(self) -> torch.Tensor:
+        """Pixels of each cluster and class that this rank counted: (K,C) int64."""
+        return self._counts[:-2].view(self.num_clusters, self.num_classes)
+
     def reset(self) -> None:
         """Forget all counts."""
         self._counts.zero_()

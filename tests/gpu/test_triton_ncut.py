@@ -108,9 +108,7 @@ def test_no_access_outside_the_tensors(shape, device):
     assert torch.equal(outputs["p_parts"].sum(3), torch.stack([inner, outer], 1))
 
 
-@pytest.mark.parametrize(
-    "shape", [(1, 1, 1, 1, 1), (5, 20, 3, 224, 224), (70_000, 45, 3, 20, 20)]
-)
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1, 1), (5, 20, 3, 224, 224), (70_000, 45, 3, 20, 20)])
 def test_launch(shape):
     """Every block once, in one dimension: the others count to 65,535 only."""
     batch, classes, channels, height, width = shape

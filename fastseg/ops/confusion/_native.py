@@ -11,8 +11,8 @@ def confusion(
     """See `_reference.confusion`."""
     counts = torch.empty(num_clusters * num_classes + 3, dtype=torch.int64)
     _native.confusion(
-        pred.reshape(-1).numpy(),
-        target.reshape(-1).numpy(),
+        pred.reshape(-1).contiguous().numpy(),
+        target.reshape(-1).contiguous().numpy(),
         counts.numpy(),
         ignored=ignore_index,
         clusters=num_clusters,

@@ -4,7 +4,14 @@ import torch
 from torch.library import define, impl, register_fake
 
 from ... import backends
-from ...checks import INT32_MAX, check_dtype, check_int, check_same_device, check_shape, check_tensor
+from ...checks import (
+    INT32_MAX,
+    check_dtype,
+    check_int,
+    check_same_device,
+    check_shape,
+    check_tensor,
+)
 
 __all__ = ["check_outside", "confusion"]
 

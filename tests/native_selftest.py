@@ -206,15 +206,16 @@ def check_ncut(native: ModuleType) -> None:
             space_rate=0.25,
             threads=1,
         )
-        first, ones = (plane[0] for plane in filtered.tolist()[0])  # type: ignore[union-attr]
+        planes: list = filtered.tolist()[0]  # type: ignore[assignment]
+        (first,), (ones,) = planes
         for x in range(width):
             near = [(i, b if {i, x} == {19, 20} else a) for i in (x - 1, x + 1) if 0 <= i < width]
             expected = line[x] + sum(w * line[i] for i, w in near)
             assert abs(first[x] - expected) < 10 * tolerance, (code, x)
             assert abs(ones[x] - 1 - sum(w for _, w in near)) < 10 * tolerance, (code, x)
         assert degree.tolist() == [[ones]]
-        inner, outer = totals.tolist()[0]
-        assert inner[1] == outer[1], "of ones both sums are that of the degrees"
+        sums: list = totals.tolist()[0]  # type: ignore[assignment]
+        assert sums[0][1] == sums[1][1], "of ones both sums are that of the degrees"
 
 
 def check_confusion(native: ModuleType) -> None:

@@ -85,20 +85,25 @@ FN void load_tile(const Disc<T>& disc, const T* p, const T* colours, int y0, int
   }
 }
 
-// The affinities of one row of the tile, whose own colours are `centre`.
-template <class T>
+// The affinities of one row of the tile, whose own colours are `centre`; C = 0 is any number of
+// channels.
+template <int C, class T>
 FN void weigh_row(const Disc<T>& disc, const T* centre, T* weights) {
-  const int room = disc.room();
-  for (int o = 0; o < disc.count; ++o, weights += disc.COLUMNS) {
-    const Offset<T> offset = disc.offsets[o];
-    const T* other = centre + i64(offset.dy) * disc.channels * room + offset.dx;
-    for (int x = 0; x < disc.COLUMNS; x += WIDTH<T>) {
+  const int room = disc.room(), channels = C ? C : disc.channels;
+  for (int x = 0; x < disc.COLUMNS; x += WIDTH<T>) {
+    Pack<T> own[C ? C : 1];
+    for (int c = 0; c < C; ++c) own[c] = take(centre + c * room + x);
+    for (int o = 0; o < disc.count; ++o) {
+      const Offset<T> offset = disc.offsets[o];
+      const T* other = centre + i64(offset.dy) * channels * room + offset.dx + x;
       Pack<T> apart = {};
-      for (int c = 0; c < disc.channels; ++c) {
-        const Pack<T> difference = take(other + c * room + x) - take(centre + c * room + x);
+      for (int c = 0; c < channels; ++c) {
+        const Pack<T> here = C ? own[c] : take(centre + c * room + x);
+        const Pack<T> difference = take(other + c * room) - here;
         apart += difference * difference;
       }
-      put(weights + x, power_of_two<T>(offset.exponent - disc.colour_rate * apart));
+      const Pack<T> weight = power_of_two<T>(offset.exponent - disc.colour_rate * apart);
+      put(weights + i64(o) * disc.COLUMNS + x, weight);
     }
   }
 }
@@ -155,7 +160,9 @@ BODY void ncut_tile(const Disc<T>& disc, const T* p, const T* colours, int index
   for (int y = 0; y < rows; ++y) {
     const i64 row = y + disc.reach;
     const T* planes = tile.planes + row * (classes + 1) * room + disc.reach;
-    weigh_row(disc, tile.colours + row * disc.channels * room + disc.reach, tile.weights);
+    const T* centre = tile.colours + row * disc.channels * room + disc.reach;
+    if (disc.channels == 3) weigh_row<3>(disc, centre, tile.weights);
+    else weigh_row<0>(disc, centre, tile.weights);
     sum_row(disc, tile, planes);
     const i64 to = i64(y0 + y) * disc.width + x0;
     for (int k = 0; k <= classes; ++k) {

@@ -47,6 +47,14 @@ struct Exponential<double> {
   static constexpr double ROUND = 3ll << 51, LEAST = -1021;
 };
 
+// ln(2)ᵏ/k!
+constexpr double series(int k) { return k ? series(k - 1) * 0.693147180559945309417 / k : 1; }
+template <int K, class T>
+FN Pack<T> series_from(Pack<T> f) {
+  if constexpr (K == Exponential<T>::DEGREE) return Pack<T>{} + T(series(K));
+  else return series_from<K + 1, T>(f) * f + T(series(K));
+}
+
 // 2ᵗ for t ≤ 0; never 0: at least the smallest power of 2 with a reciprocal, or so. The series of
 // 2ᶠ for the fraction f of t in [−½, ½], its exponent raised by the rest. Within 2 units in the
 // last place.
@@ -56,9 +64,7 @@ FN Pack<T> power_of_two(Pack<T> t) {
   using Bits = Pack<typename E::Bits>;
   t = t < E::LEAST ? Pack<T>{} + E::LEAST : t;
   const Pack<T> whole = t + E::ROUND;  // an integer, in the lowest bits
-  const Pack<T> f = (t - (whole - E::ROUND)) * T(0.693147180559945309417);
-  Pack<T> sum = Pack<T>{} + 1;
-  for (int k = E::DEGREE; k > 0; --k) sum = sum * f * (T(1) / T(k)) + T(1);
+  const Pack<T> sum = series_from<0, T>(t - (whole - E::ROUND));
   return (Pack<T>)((Bits)sum + ((Bits)whole << E::FRACTION));
 }
 

@@ -165,6 +165,10 @@ def compile_triton(name: str, source: Any, options: dict[str, Any], arch: int) -
 # --- CUDA C++ ----------------------------------------------------------------------------------
 
 
+# What a source's launcher asks for.
+CUDA_OPTIONS = {"slic": ["--fmad=false"]}
+
+
 def cuda_sources() -> list[Path]:
     """csrc/cuda/*.cu"""
     return sorted((CSRC / "cuda").glob("*.cu"))
@@ -179,7 +183,7 @@ def compile_cuda(source: Path, arch: int, nvrtc: bool | None = None) -> list[Usa
     """
     nvcc = _nvcc_path()
     use_nvrtc = nvcc is None if nvrtc is None else nvrtc
-    options = ["-std=c++17", f"-I{CSRC}"]
+    options = ["-std=c++17", f"-I{CSRC}", *CUDA_OPTIONS.get(source.stem, [])]
     log = _nvrtc(source, arch, options) if use_nvrtc else _nvcc(nvcc, source, arch, options)
     found = []
     for part in log.split("Compiling entry function '")[1:]:

@@ -17,7 +17,7 @@ import torch
 ROOT = Path(__file__).parents[1]
 PACKAGES = (
     *("torch", "triton", "cupy-cuda12x", "cupy-cuda13x", "numpy", "scipy"),
-    *("opencv-python", "opencv-python-headless"),
+    *("opencv-python", "opencv-python-headless", "opencv-contrib-python-headless"),
 )
 
 

@@ -56,6 +56,8 @@ def cuda_timers(problem: Problem, results: dict[str, Any]) -> list[Timer]:
     for variant in problem.variants:
         work = variant.work(results[variant.name])
         ready.append(Timer(variant, "eager", work, _event_clock(variant.run, flush)))
+        if isinstance(results[variant.name], torch.Tensor) and not results[variant.name].is_cuda:
+            continue  # a peer that runs on the CPU
         captured = _capture(variant.run)
         if isinstance(captured, str):
             print(f"{variant.name}: no CUDA graph ({captured})")

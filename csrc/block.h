@@ -13,6 +13,9 @@
 #define BODY __device__
 template <class T>
 using Shared = T&;  // lies in the block's shared memory
+#ifndef DYNAMIC_SHARED
+#define DYNAMIC_SHARED(name) extern __shared__ double name[]  // as much as the launch gives
+#endif
 #else
 #define FN inline __attribute__((always_inline))
 #define BODY __attribute__((noinline, flatten))  // all that it calls in line, lambdas too
@@ -44,6 +47,8 @@ using Ints = int;
 FN Floats load(const float* p) { return *p; }
 FN Ints load(const int* p) { return *p; }
 FN Floats held(Floats v) { return v; }
+FN Ints held(Ints v) { return v; }
+FN const float* anew(const float* p) { return p; }
 FN void store(float* p, Floats v) { *p = v; }
 FN void store(int* p, Ints v) { *p = v; }
 FN Floats to_floats(Ints v) { return float(v); }
@@ -53,8 +58,10 @@ FN Ints lanes_set(u32 bits) { return int(bits & 1); }
 FN u32 bits_of(Ints lanes) { return lanes & 1; }
 FN float lane_sum(Floats v) { return v; }
 FN int lane_sum(Ints v) { return v; }
+FN float lane_min(Floats v) { return v; }
 FN Ints sign(Floats v) { return (v > 0) - (v < 0); }
 FN float lane(Floats v, int) { return v; }
+FN int lane(Ints v, int) { return v; }
 
 FN int count_bits(u64 word) { return __popcll(word); }
 FN int lowest_bit(u64 word) { return __ffsll(i64(word)) - 1; }
@@ -142,6 +149,12 @@ FN Floats held(Floats v) {
 #endif
   return v;
 }
+FN Ints held(Ints v) { return (Ints)held((Floats)v); }
+// p, in the compiler's eyes another: what it points to is loaded anew and not kept on the stack.
+FN const float* anew(const float* p) {
+  asm("" : "+r"(p));
+  return p;
+}
 FN void store(float* p, Floats v) { *reinterpret_cast<LooseFloats*>(p) = v; }
 FN void store(int* p, Ints v) { *reinterpret_cast<LooseInts*>(p) = v; }
 FN Floats to_floats(Ints v) { return __builtin_convertvector(v, Floats); }
@@ -157,6 +170,7 @@ FN Ints to_ints(Floats v) {  // to the nearest
 FN Floats magnitude(Floats v) { return (Floats)((Ints)v & 0x7fffffff); }
 FN Ints lanes_set(u32 bits) { return (int(bits) >> LANE & 1) != 0; }
 FN float lane(Floats v, int i) { return v[i]; }
+FN int lane(Ints v, int i) { return v[i]; }
 FN Ints sign(Floats v) { return (v < 0) - (v > 0); }  // a comparison's true is −1
 // Half on half, so that the order of the sum is a tree.
 template <int N, class T>
@@ -172,7 +186,27 @@ FN T tree_sum(const T* v) {
 }
 FN float lane_sum(Floats v) { return tree_sum<LANES>(reinterpret_cast<const float*>(&v)); }
 FN int lane_sum(Ints v) { return tree_sum<LANES>(reinterpret_cast<const int*>(&v)); }
-FN u32 bits_of(Ints lanes) { return u32(lane_sum(lanes & (1 << LANE))); }
+template <int N>
+FN float tree_min(const float* v) {
+  if constexpr (N == 1) {
+    return *v;
+  } else {
+    typedef float Half __attribute__((vector_size(N / 2 * 4), aligned(4), may_alias));
+    const Half* halves = reinterpret_cast<const Half*>(v);
+    const Half least = halves[1] < halves[0] ? halves[1] : halves[0];
+    return tree_min<N / 2>(reinterpret_cast<const float*>(&least));
+  }
+}
+FN float lane_min(Floats v) { return tree_min<LANES>(reinterpret_cast<const float*>(&v)); }
+FN u32 bits_of(Ints lanes) {
+#if FASTSEG_X86 && FASTSEG_LANES == 16
+  return _mm512_movepi32_mask((__m512i)lanes);
+#elif FASTSEG_X86 && FASTSEG_LANES == 8
+  return u32(_mm256_movemask_ps((__m256)lanes));
+#else
+  return u32(lane_sum(lanes & (1 << LANE)));
+#endif
+}
 
 FN int count_bits(u64 word) { return __builtin_popcountll(word); }
 FN int lowest_bit(u64 word) { return __builtin_ctzll(word); }

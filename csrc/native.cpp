@@ -72,5 +72,7 @@ PYBIND11_MODULE(_native, m) {
   bind_inpaint(m);
   bind_ncut(m);
   bind_region(m);
+  bind_region_embed(m);
+  bind_region_index(m);
   bind_slic(m);
 }

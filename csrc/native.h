@@ -22,7 +22,8 @@
 #include <sys/mman.h>
 #endif
 
-#if defined(__x86_64__) && defined(__GNUC__)
+// Instruction sets by pragma, which clang does not know.
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
 #define FASTSEG_X86 1
 #endif
 
@@ -34,6 +35,8 @@ void bind_confusion(py::module_& m);
 void bind_inpaint(py::module_& m);
 void bind_ncut(py::module_& m);
 void bind_region(py::module_& m);
+void bind_region_embed(py::module_& m);
+void bind_region_index(py::module_& m);
 void bind_slic(py::module_& m);
 
 // --- buffers ------------------------------------------------------------------------------------

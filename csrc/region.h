@@ -11,55 +11,6 @@ struct Run {
   int first, end, region;  // pixels
 };
 
-// An integer as wide as T: what a comparison of vectors gives, and where a maximum lies.
-template <class T>
-struct WholeOf {
-  using Type = int;
-};
-template <>
-struct WholeOf<double> {
-  using Type = i64;
-};
-template <class T>
-using Whole = typename WholeOf<T>::Type;
-
-// No wider than runs are long: a wider one costs as much, and more of the first-level cache.
-constexpr int VEC_BYTES = LANES < 8 ? 4 * LANES : 32;
-
-template <class T>
-constexpr int WIDE = VEC_BYTES / int(sizeof(T));
-
-template <class T, int N>
-struct VecOf {
-  typedef T Type __attribute__((vector_size(N * sizeof(T))));
-};
-template <class T, int N = WIDE<T>>
-using Vec = typename VecOf<T, N>::Type;
-
-template <class T>
-constexpr T LOWEST = -T(__builtin_inff());
-template <class W>
-constexpr W NOWHERE = sizeof(W) == 4 ? W(0x7fffffff) : W(0x7fffffffffffffff);
-
-// V is a vector, or a single value; p need not be aligned.
-template <class V, class T>
-FN V take(const T* p) {
-  V v;
-  __builtin_memcpy(&v, p, sizeof v);
-  return v;
-}
-template <class V, class T>
-FN void put(T* p, V v) {
-  __builtin_memcpy(p, &v, sizeof v);
-}
-
-template <class T>
-FN Vec<Whole<T>> lane_numbers() {
-  Vec<Whole<T>> lanes;
-  for (int i = 0; i < WIDE<T>; ++i) lanes[i] = i;
-  return lanes;
-}
-
 // The last, partial vector of a run, shifted back where it would leave the plane.
 template <class T>
 struct Tail {
@@ -101,28 +52,6 @@ BODY void sum_planes(const T* x, i64 size, const Run* runs, int count, int regio
     for (int k = 0; k < P; ++k)
       out[r * channels + k] = tree_sum<WIDE<T>>(reinterpret_cast<const T*>(sums + i64(r) * P + k));
 }
-
-// The largest value so far and where it is; the first of equals; a NaN is larger than all.
-template <class V, class W>
-struct Best {
-  V value;
-  W at;
-
-  FN void offer(V v, W where) {
-    const auto better = ((v <= value) == 0) & (value == value);
-    value = better ? v : value;
-    at = better ? where : at;
-  }
-
-  // Of one that has seen other pixels, before or after.
-  FN void join(V v, W where) {
-    const W equal = (W)(v == value) | ((W)(v != v) & (W)(value != value));
-    const W better =
-        (W)(v > value) | ((W)(v != v) & (W)(value == value)) | (equal & (W)(where < at));
-    value = better ? v : value;
-    at = better ? where : at;
-  }
-};
 
 template <class T>
 using Bests = Best<Vec<T>, Vec<Whole<T>>>;

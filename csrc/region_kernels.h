@@ -1,10 +1,10 @@
-// The family's kernels for one instruction set; included inside its namespace (each_isa.h).
+// The kernels of region.cpp for one instruction set; included inside its namespace (each_isa.h).
 
 #include "block.h"
 //
-#include "region.h"
+#include "region_vectors.h"
 //
-#include "region_embed.h"
+#include "region.h"
 
 // What region.cpp sees of them.
 struct Kernels {
@@ -67,27 +67,6 @@ struct Kernels {
       return scatter_rows(z, at, job.channels, job.from, job.to, job.size, job.regions, out);
     for (i64 c = job.from; c < job.to; ++c)
       scatter_plane(z + c, at + c, job.channels, job.size, job.regions, out + c * job.size);
-  }
-
-  template <class T>
-  using SppProblem = Spp<T>;
-  template <class T>
-  static constexpr int CHANNELS = WIDE<T>;  // at once
-
-  template <class T>
-  static i64 spp_memory(i64 size, const Spp<T>& spp) {
-    return size * VEC_BYTES + spp.bins * i64(sizeof(Bin<T>));
-  }
-
-  // The channels [from, from + count) of one image, count ≤ CHANNELS.
-  template <class T>
-  static void spp(const Spp<T>& spp, const T* x, i64 size, i64 channels, i64 from, int count,
-                  bool rows, char* memory, T* out, int* argmax) {
-    T* strip = reinterpret_cast<T*>(memory);
-    if (rows) gather_rows(x + from, channels, size, count, strip);
-    else gather_planes(x + from * size, size, count, strip);
-    Bin<T>* bins = reinterpret_cast<Bin<T>*>(memory + size * VEC_BYTES);
-    pool_bins(spp, strip, bins, channels, count, out + from, argmax + from);
   }
 
  private:

@@ -1,6 +1,6 @@
 // Bindings of csrc/slic.h.
 
-#include "native.h"
+#include "crew.h"
 
 // Labels compare with scikit-image's only if products are rounded before they are added.
 #if defined(__GNUC__) && !defined(__clang__)
@@ -13,7 +13,7 @@
 namespace {
 
 // From this many pixels on, several threads work on one image if there are too few images.
-constexpr std::int64_t LARGE = 1 << 18;
+constexpr std::int64_t LARGE = 1 << 16;
 
 template <class Pixel>
 void rgb_to_lab_as(const py::buffer& images_buffer, const py::buffer& low_buffer,
@@ -99,10 +99,11 @@ void slic_as(const py::buffer& images_buffer, const py::buffer& low_buffer,
     };
     if (batch < options.threads && height * width >= LARGE) {
       const Memory memory = allocate(bytes);
+      py::gil_scoped_release release;
+      Crew crew(options.threads);
       for (std::int64_t b = 0; b < batch; ++b)
-        segment(b, memory.get(), 4 * options.threads, [&](std::int64_t n, const auto& f) {
-          share(n, options.threads, 0, [&](std::int64_t i, char*) { f(int(i)); });
-        });
+        segment(b, memory.get(), 4 * options.threads,
+                [&](int n, const auto& f) { crew.each(n, f); });
     } else {
       share(batch, options.threads, bytes, [&](std::int64_t b, char* memory) {
         segment(b, memory, 1, [](std::int64_t n, const auto& f) {

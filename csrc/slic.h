@@ -17,6 +17,11 @@ struct Slic {
                p.plane());
   }
 
+  // Of a row of patches.
+  FN void bound(int y) const {
+    for (int x = 0; x < p.padded_width(); x += PAD_COLUMNS) bound_patch(p, s, y, x);
+  }
+
   // Seeds (K,2) y, x; NaN where there is none.
   FN void start(const float* seeds) const {
     for (int k = 0; k < p.centres; ++k) {
@@ -38,14 +43,16 @@ struct Slic {
     return g;
   }
 
-  // Centres in raster order fill groups of few rows; if these overlap much, one does it all.
-  FN int groups(int tasks) const {
-    i64 rows = 0;
-    for (int i = 0; i < tasks; ++i) {
-      const Group g = group(i, tasks, false);
-      rows += larger(0, g.bottom - g.top);
+  // Centres in raster order fill groups of few rows: as many groups as do not overlap much.
+  FN int groups(int most) const {
+    for (int tasks = most;; tasks /= 2) {
+      i64 rows = 0;
+      for (int i = 0; i < tasks; ++i) {
+        const Group g = group(i, tasks, false);
+        rows += larger(0, g.bottom - g.top);
+      }
+      if (tasks <= 1 || rows <= 2 * i64(p.height)) return tasks;
     }
-    return rows <= 2 * i64(p.height) ? tasks : 1;
   }
 
   // `each(n, f)` calls f(i) for every i < n, at once if it can.

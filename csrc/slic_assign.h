@@ -3,8 +3,6 @@
 // Rewritten tile by tile: a tile's candidates in ascending order, its pixels' best distance and
 // label in registers, so that no array of distances is kept.
 
-enum Metric { COLOUR, ZERO, SPACE };  // SPACE: by position alone
-
 // The window of each centre, and the candidates of each tile.
 BODY void list_candidates(const SlicProblem& p, const SlicState& s) {
   const int across = p.tiles_across(), tiles = p.tiles_down() * across;
@@ -53,6 +51,7 @@ FN int assign_pack(const SlicProblem& p, const SlicState& s, const int* list, in
   for (int i = 0; i < count; ++i) {
     const int k = list[i];
     const float* centre = s.centres + i64(k) * p.features();
+    const Ints own = held(Ints{} + k);  // or each row would fetch it anew
     const Window w = s.windows[k];
     // Outside its window a centre is infinitely far.
     const Floats off_x = centre[1] - columns, off_y = centre[0] - rows;
@@ -60,11 +59,13 @@ FN int assign_pack(const SlicProblem& p, const SlicState& s, const int* list, in
     const Ints in_y = (LANE + y >= w.top) & (LANE + y < w.bottom);
     const Floats x2 = in_x ? off_x * off_x : INFINITE;
     const Floats y2 = in_y ? off_y * off_y : INFINITE;
-    alignas(64) float row2[LANES];
-    store(row2, y2);
+    alignas(64) float of_row[LANES];
+    store(of_row, y2);
+    const float* row2 = anew(of_row);
+    const float* pixels = anew(colours);
     const float farthest = M == ZERO ? s.farthest[k] : 1;
     for (int r = 0; r < ROWS; ++r) {
-      const float* at = colours + i64(r) * p.pitch();
+      const float* at = pixels + i64(r) * p.pitch();
       Floats distance = (row2[r] + x2) * p.weight;
       if (M == SPACE) {
         distance += 0 * load(at);  // NaN where masked
@@ -80,7 +81,7 @@ FN int assign_pack(const SlicProblem& p, const SlicState& s, const int* list, in
       }
       const Ints nearer = distance < best[r];
       best[r] = nearer ? distance : best[r];
-      label[r] = nearer ? k : label[r];
+      label[r] = nearer ? own : label[r];
     }
   }
   Ints stale = {};
@@ -95,15 +96,30 @@ FN int assign_pack(const SlicProblem& p, const SlicState& s, const int* list, in
 template <int C, Metric M>
 BODY bool assign(const SlicProblem& p, const SlicState& s, int tile_row) {
   int stale = 0;
+  Nominees<C> nominees;
+  int chosen[MOST];
   const int top = tile_row * p.tile_height();
   const int bottom = smaller(top + p.tile_height(), p.padded_height());
   for (int tile = 0; tile < p.tiles_across(); ++tile) {
     const int* first = s.first + i64(tile_row) * p.tiles_across() + tile;
     const int left = tile * p.tile_width();
     const int right = smaller(left + p.tile_width(), p.padded_width());
-    for (int y = top; y < bottom; y += ROWS)
-      for (int x = left; x < right; x += LANES)
-        stale |= assign_pack<C, M>(p, s, s.candidates + *first, first[1] - *first, y, x);
+    const int* list = s.candidates + *first;
+    const int count = first[1] - *first;
+    const bool prune = count <= MOST;
+    if (prune) nominate(p, s, list, count, nominees);
+    for (int y = top; y < bottom; y += PAD_ROWS)
+      for (int x = left; x < right; x += PAD_COLUMNS) {
+        for (int r = 0; r < PAD_ROWS; ++r) {  // too many streams for the hardware to foresee
+          const i64 ahead = i64(y + r) * p.pitch() + x + PAD_COLUMNS;
+          __builtin_prefetch(s.labels + ahead, 1);
+          for (int c = 0; c < C; ++c) __builtin_prefetch(s.colours + ahead + c * p.plane());
+        }
+        const int kept = prune ? choose<C, M>(p, s, nominees, y, x, chosen) : count;
+        for (int row = y; row < y + PAD_ROWS; row += ROWS)
+          for (int column = x; column < x + PAD_COLUMNS; column += LANES)
+            stale |= assign_pack<C, M>(p, s, prune ? chosen : list, kept, row, column);
+      }
   }
   return stale != 0;
 }

@@ -6,11 +6,15 @@
 //
 #include "slic_load.h"
 //
+#include "slic_prune.h"
+//
 #include "slic_assign.h"
 //
 #include "slic_update.h"
 //
 #include "slic_connect.h"
+//
+#include "slic_runs.h"
 //
 #include "slic.h"
 
@@ -26,7 +30,7 @@ struct Kernels {
   template <class Pixel>
   static void lab_row(const Pixel* image, const i64* stride, float low, float range, int y,
                       int width, float* out, i64 plane) {
-    Source<Pixel>{image, stride, low, range, 1, 1}.row(3, y, width, width, out, plane);
+    Source<Pixel>(image, stride, low, range, 1, 1).row(3, y, width, width, out, plane);
   }
 
   // One image; each(n, f) calls f(i) for every i < n, and `tasks` is how many make it worth while.
@@ -36,18 +40,25 @@ struct Kernels {
                    char* memory, int tasks, Each each) {
     SlicState state;
     state.carve(problem, memory);
-    const Source<Pixel> source{image, stride, low, range, lab, scale};
+    const Source<Pixel> source(image, stride, low, range, lab, scale);
     auto run = [&](auto slic) {
-      const int strip = 16, height = problem.padded_height();
-      each((height + strip - 1) / strip, [&](int i) {
-        for (int y = i * strip; y < smaller(height, (i + 1) * strip); ++y) slic.load(source, y);
+      auto each_strip = [&](int height, auto f) {
+        each((height + STRIP - 1) / STRIP, [&](int i) {
+          for (int y = i * STRIP; y < smaller(height, (i + 1) * STRIP); ++y) f(y);
+        });
+      };
+      each_strip(problem.padded_height(), [&](int y) {
+        slic.load(source, y);
+        if ((y + 1) % PAD_ROWS == 0) slic.bound(y + 1 - PAD_ROWS);
       });
       slic.start(seeds);
       slic.cluster(tasks, each);
-      if (problem.connect) each(1, [&](int) { connect(problem, state); });
-      each((height + strip - 1) / strip, [&](int i) {
-        for (int y = i * strip; y < smaller(problem.height, (i + 1) * strip); ++y)
-          write_row(problem, state, y, start, labels + i64(y) * problem.width);
+      const bool by_runs = problem.connect && connect_runs(problem, state, each);
+      if (problem.connect && !by_runs) each(1, [&](int) { connect(problem, state); });
+      each_strip(problem.height, [&](int y) {
+        int* to = labels + i64(y) * problem.width;
+        if (by_runs) Runs(problem, state).write(y, start, to);
+        else write_row(problem, state, y, start, to);
       });
     };
     if (problem.channels == 1) return run(Slic<1>{problem, state});

@@ -35,9 +35,10 @@ struct SlicProblem {
   FN int padded_width() const { return round_up(width, PAD_COLUMNS); }
   FN int pitch() const { return padded_width() + SPARE; }
   FN i64 plane() const { return i64(padded_height()) * pitch(); }
-  // Pixels that share a list of candidates: fewer lists where centres reach further.
-  FN int tile_height() const { return PAD_ROWS * larger(1, smaller(4, reach_y / 32)); }
-  FN int tile_width() const { return PAD_COLUMNS * larger(1, smaller(4, reach_x / 32)); }
+  // Pixels that share a list of candidates, patches of PAD_ROWS × PAD_COLUMNS: fewer lists where
+  // centres reach further.
+  FN int tile_height() const { return PAD_ROWS * larger(1, smaller(8, reach_y / PAD_ROWS)); }
+  FN int tile_width() const { return PAD_COLUMNS * larger(1, smaller(4, reach_x / PAD_COLUMNS)); }
   FN int tiles_down() const { return (height + tile_height() - 1) / tile_height(); }
   FN int tiles_across() const { return (width + tile_width() - 1) / tile_width(); }
   // Most tiles that a window of one axis meets.
@@ -51,7 +52,19 @@ struct SlicProblem {
   FN int most_queued() const {
     return larger(1, i64(most) < i64(height) * width ? most : height * width);
   }
+  // Colours of a centre that wait to be added (slic_update.h): none where runs are long.
+  FN int most_waiting() const {
+    const i64 pixels = i64(height) * width / larger(1, centres);
+    return pixels > 2048 ? 0 : smaller(128, round_up(int(pixels) + 1, PAD_COLUMNS));
+  }
+  FN int waiting_pitch() const { return most_waiting() + PAD_COLUMNS; }
   FN int features() const { return channels + 2; }  // of a centre: y, x, colours
+};
+
+// Of a centre's pixels so far: how many, those whose colours wait to be added, and the sums of
+// their positions while these are exact in float32.
+struct Tally {
+  int members, waiting, y, x;
 };
 
 struct Window {
@@ -60,15 +73,22 @@ struct Window {
 
 struct SlicState {
   float* colours;   // (C, padded_height, pitch) ÷ compactness; NaN where masked
+  float* ranges;    // (padded_height / PAD_ROWS, padded_width / PAD_COLUMNS, C, 2) of each patch's
+                    // colours: the least, the most
   int* labels;      // (1 + padded_height + 1, pitch), from the second row on
   float* centres;   // (K, 2 + C) y, x, colours; NaN: without pixels
   float* farthest;  // (K) of SLIC-zero: largest squared colour distance so far
-  int* members;     // (K) pixels
+  Tally* tallies;   // (K)
+  float* waiting;   // (K, C, waiting_pitch) colours that wait to be added
   Window* windows;  // (K)
   int* first;       // (tiles + 1) where each tile's candidates start
   int* candidates;  // centres whose window meets the tile, ascending
   i64* queue;       // (most_queued) pixels of a region
 
+  FN float* range(const SlicProblem& p, int y, int x) const {
+    const i64 patch = i64(y / PAD_ROWS) * (p.padded_width() / PAD_COLUMNS) + x / PAD_COLUMNS;
+    return ranges + patch * p.channels * 2;
+  }
   FN int* row(const SlicProblem& p, int y) const { return labels + i64(y) * p.pitch(); }
 
   // Lays the memory out from `base`, 128-byte aligned; returns its size in bytes.
@@ -78,12 +98,15 @@ struct SlicState {
       pointer = reinterpret_cast<decltype(pointer + 0)>(base + used);
       used += (count * i64(sizeof(*pointer)) + 127) / 128 * 128;
     };
-    take(colours, p.channels * p.plane());
+    take(colours, larger(p.channels, 3) * p.plane());  // 3: slic_runs.h
+    take(ranges,
+         i64(p.padded_height() / PAD_ROWS) * (p.padded_width() / PAD_COLUMNS) * p.channels * 2);
     take(labels, p.plane() + 2 * p.pitch());
     labels += p.pitch();
     take(centres, i64(p.centres) * p.features());
     take(farthest, p.centres);
-    take(members, p.centres);
+    take(tallies, p.centres);
+    take(waiting, i64(p.centres) * p.channels * p.waiting_pitch());
     take(windows, p.centres);
     take(first, i64(p.tiles_down()) * p.tiles_across() + 1);
     take(candidates, p.most_candidates());

@@ -11,7 +11,14 @@ from .metrics import (
 )
 from .ops.inpaint import IEMResult, IEMStatus, gaussian_filter, gaussian_inpaint, iem
 from .ops.ncut import soft_ncut
-from .ops.region import RegionIndex, region_index, region_pool, region_spp, region_unpool
+from .ops.region import (
+    RegionIndex,
+    region_index,
+    region_pool,
+    region_resize,
+    region_spp,
+    region_unpool,
+)
 from .ops.slic import slic
 
 __version__ = "0.1.0"
@@ -32,6 +39,7 @@ __all__ = [
     "iem",
     "region_index",
     "region_pool",
+    "region_resize",
     "region_spp",
     "region_unpool",
     "slic",

@@ -45,7 +45,13 @@ def ncut_sums(
     threads: int,
 ) -> None: ...
 def region_index(
-    labels: Buffer, runs: Buffer, num_runs: Buffer, counts: Buffer, boxes: Buffer, threads: int
+    labels: Buffer,
+    copy: Buffer,
+    runs: Buffer,
+    num_runs: Buffer,
+    counts: Buffer,
+    boxes: Buffer,
+    threads: int,
 ) -> int: ...
 def region_sum(
     x: Buffer, runs: Buffer, num_runs: Buffer, out: Buffer, channels_last: bool, threads: int
@@ -73,9 +79,15 @@ def region_spp(
     levels: list[int],
     fill: float | None,
     out: Buffer,
-    argmax: Buffer,
+    argmax: Buffer | None,
     channels_last: bool,
     threads: int,
+) -> None: ...
+def region_resize(
+    x: Buffer, labels: Buffer, boxes: Buffer, z: Buffer, channels_last: bool, threads: int
+) -> None: ...
+def region_spread(
+    z: Buffer, labels: Buffer, boxes: Buffer, x: Buffer, channels_last: bool, threads: int
 ) -> None: ...
 def rgb_to_lab(images: Buffer, low: Buffer, range: Buffer, out: Buffer, threads: int) -> None: ...
 def slic(

@@ -1,7 +1,7 @@
 """Argument checks. Each names the argument, says what it got and what it needs."""
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from numbers import Integral, Real
 
 import torch
@@ -10,6 +10,7 @@ __all__ = [
     "check_choice",
     "check_dtype",
     "check_int",
+    "check_ints",
     "check_ndim",
     "check_number",
     "check_same_device",
@@ -78,6 +79,19 @@ def check_int(name: str, value: object, minimum: int, odd: bool = False) -> None
         raise ValueError(f"`{name}` must be {kind} of at least {minimum}, got {value}")
     if int(value) > INT32_MAX:
         raise ValueError(f"`{name}` must be {kind} of at most {INT32_MAX}, got {value}")
+
+
+def check_ints(name: str, values: object, minimum: int, count: int | None = None) -> None:
+    """`values` is a sequence of integers ≥ `minimum`, of `count` if that is given."""
+    many = "" if count is None else f"{count} "
+    if not isinstance(values, Sequence):
+        raise TypeError(
+            f"`{name}` must be a sequence of {many}integers, got {type(values).__name__}"
+        )
+    if count not in (None, len(values)):
+        raise ValueError(f"`{name}` must be a sequence of {many}integers, got {len(values)} of them")
+    for value in values:
+        check_int(name, value, minimum)
 
 
 def check_number(name: str, value: object, minimum: float, exclusive: bool = False) -> None:

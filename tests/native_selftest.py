@@ -135,11 +135,13 @@ def check_iem(native: ModuleType) -> None:
 
 
 def check_region(native: ModuleType) -> None:
-    """Sums and maxima over two regions and an ignored pixel, and the sums given back."""
-    labels = buffer("i", (1, 2, 3), [0, 0, 1, 0, -1, 1])
+    """Sums, maxima and embeddings of two regions and an ignored pixel, and the sums given back."""
+    labels = buffer("i", (1, 2, 3), [0, 0, 1, 0, -5, 1])
+    copy = buffer("i", (1, 2, 3))
     runs, num_runs = buffer("i", (1, 6, 3)), buffer("i", (1,))
     counts, boxes = buffer("i", (1, 2)), buffer("i", (1, 2, 4))
-    assert native.region_index(labels, runs, num_runs, counts, boxes, threads=1) == -1
+    assert native.region_index(labels, copy, runs, num_runs, counts, boxes, threads=1) == -1
+    assert copy.tolist() == [[[0, 0, 1], [0, -1, 1]]]
     assert num_runs.tolist() == [4]
     first: list = runs.tolist()[0]  # type: ignore[assignment]
     assert first[:4] == [[0, 2, 0], [2, 3, 1], [3, 4, 0], [5, 6, 1]]
@@ -153,6 +155,13 @@ def check_region(native: ModuleType) -> None:
         x, at = buffer(code, (1, 1, 6), [1, 4, 3, 4, 9, 8]), buffer("i", (1, 2, 1))
         native.region_max(x, runs, num_runs, counts, z, at, channels_last=False, threads=1)
         assert (z.tolist(), at.tolist()) == ([[[4.0], [8.0]]], [[[1], [5]]])
+        native.region_spp(x, copy, boxes, [1], 5.0, z, at, channels_last=False, threads=1)
+        assert (z.tolist(), at.tolist()) == ([[[5.0], [8.0]]], [[[-1], [5]]])
+        box = buffer(code, (1, 2, 1, 1, 2))
+        native.region_resize(x, copy, boxes, box, channels_last=False, threads=1)
+        assert box.tolist() == [[[[[2.5, 6.5]]], [[[5.5, 5.5]]]]]
+        native.region_spread(box, copy, boxes, x, channels_last=False, threads=1)
+        assert x.tolist() == [[[1.25, 3.25, 5.5, 1.25, 3.25, 5.5]]]
 
 
 def check_slic(native: ModuleType) -> None:

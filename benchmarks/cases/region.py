@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,9 @@ from ..images import photographs
 from ..registry import Problem, Setup, Variant, Work, case, require
 
 SHAPES = ((2, 256, 128, 137), (16, 64, 128, 64), (4, 64, 200, 36))  # B, C, side, R
-SPP_SHAPE = (8, 64, 128, 225)
+EMBED_SHAPE = (8, 64, 128, 225)
+LEVELS = (1, 2, 4)
+SIZE = (8, 8)
 QUICK_SHAPES = ((1, 16, 64, 40),)
 
 
@@ -57,10 +60,11 @@ def pooling(setup: Setup, shape: tuple, reduce: str, channels_last: bool, backwa
     from ..peers import region as peers
 
     batch, channels, size, regions = shape
-    x = features(batch, channels, size, channels_last)
-    labels = superpixels(batch, size, regions)
+    x = features(batch, channels, size, channels_last).to(setup.device)
+    labels = superpixels(batch, size, regions).to(setup.device)
     index = fastseg.region_index(labels, regions)
     grad = torch.randn((batch, regions, channels), generator=torch.Generator().manual_seed(1))
+    grad = grad.to(setup.device)
 
     def ours(labels: Any, x: torch.Tensor) -> torch.Tensor:
         return fastseg.region_pool(x, labels, regions, reduce, setup.backend)
@@ -82,7 +86,9 @@ def pooling(setup: Setup, shape: tuple, reduce: str, channels_last: bool, backwa
         ways.append(variant("torch index_reduce", peer(peers.index_reduce), ("≥", 1)))
     else:
         ways.append(variant("torch scatter_reduce", peer(peers.scatter_reduce), ("≥", 10)))
-        if not backward:
+        if peers.HAS_TORCH_SCATTER:
+            ways.append(variant("torch_scatter", peer(peers.torch_scatter), ("≥", 10)))
+        if not backward and setup.device == "cpu":
             ways.append(variant("SciPy labelled", peer(peers.scipy_labelled)))
 
     def gate(results: dict[str, Any]) -> None:
@@ -104,13 +110,13 @@ def poolings(setup: Setup, backward: bool) -> Iterator[Problem]:
                 yield pooling(setup, shape, reduce, channels_last, backward)
 
 
-@case("region_pool_forward", "cpu")
+@case("region_pool_forward", "cpu", "gpu")
 def region_pool_forward(setup: Setup) -> Iterator[Problem]:
     """Region pooling; its share of the bound is that of a read."""
     yield from poolings(setup, backward=False)
 
 
-@case("region_pool", "cpu")
+@case("region_pool", "cpu", "gpu")
 def region_pool(setup: Setup) -> Iterator[Problem]:
     """Region pooling and its gradient."""
     yield from poolings(setup, backward=True)
@@ -120,11 +126,11 @@ def one_read(size: int, _: Any) -> Work:
     return Work(1, bytes=size)
 
 
-@case("region_index", "cpu")
+@case("region_index", "cpu", "gpu")
 def region_index(setup: Setup) -> Iterator[Problem]:
     """The index of a batch of label maps, beside one read of them."""
     for batch, _, size, regions in QUICK_SHAPES if setup.quick else SHAPES:
-        labels = superpixels(batch, size, regions)
+        labels = superpixels(batch, size, regions).to(setup.device)
 
         def make(backend: str, labels=labels, regions=regions) -> fastseg.RegionIndex:
             return fastseg.region_index(labels, regions, backend)
@@ -142,31 +148,67 @@ def region_index(setup: Setup) -> Iterator[Problem]:
         yield Problem(f"{batch}×{size}×{size}, R={regions}", "call", ways, gate)
 
 
-@case("region_spp", "cpu")
-def region_spp(setup: Setup) -> Iterator[Problem]:
-    """The pyramid of each region's box against a loop over the regions, forward."""
-    from ..peers import region as peers
-
-    batch, channels, size, regions = QUICK_SHAPES[0] if setup.quick else SPP_SHAPE
-    levels = (1, 2, 4)
-    labels = superpixels(batch, size, regions)
+def embedding(
+    setup: Setup, embed: Callable, loop: Callable, channels_last: bool, backward: bool
+) -> Problem:
+    """embed(x, labels, regions, backend) against loop(x, index)."""
+    batch, channels, size, regions = QUICK_SHAPES[0] if setup.quick else EMBED_SHAPE
+    labels = superpixels(batch, size, regions).to(setup.device)
     index = fastseg.region_index(labels, regions)
-    x = features(batch, channels, size, channels_last=False)
-    traffic = x.nbytes + 4 * batch * regions * channels * sum(level * level for level in levels)
+    x = features(batch, channels, size, channels_last).to(setup.device)
+    out = embed(x, index, regions, setup.backend)
+    grad = torch.randn(out.shape, generator=torch.Generator().manual_seed(1)).to(setup.device)
+    traffic = (x.nbytes + out.nbytes) * (2 if backward else 1)
 
-    def ours(labels: Any, backend: str = setup.backend) -> torch.Tensor:
-        return fastseg.region_spp(x, labels, regions, levels, backend=backend)
+    def variant(name: str, way: Callable, goal: tuple[str, float] | None = None) -> Variant:
+        run = partial(both_ways, way, x, grad) if backward else partial(way, x)
+        return Variant(name, run, partial(one_read, traffic), goal)
+
+    ways = [
+        variant(setup.backend, lambda x: embed(x, index, regions, setup.backend)),
+        variant(
+            f"{setup.backend}, and the index", lambda x: embed(x, labels, regions, setup.backend)
+        ),
+        variant("loop over regions", lambda x: loop(x, index), ("≥", 100)),
+    ]
 
     def gate(results: dict[str, Any]) -> None:
-        expected = ours(index, "reference")
-        for name, result in results.items():
-            require(torch.equal(result, expected), f"{name} differs from the reference")
+        def exact(x: torch.Tensor) -> torch.Tensor:
+            return embed(x, index, regions, "reference")
 
-    work = partial(one_read, traffic)
-    ways = [
-        Variant(setup.backend, partial(ours, index), work),
-        Variant(f"{setup.backend}, and the index", partial(ours, labels), work),
-        Variant("loop over regions", partial(peers.spp_loop, x, index, levels), work, ("≥", 100)),
-    ]
+        check_close(results, both_ways(exact, x.double(), grad.double()))
+
+    layout = "channels last" if channels_last else "NCHW"
+    ways_of = "forward and backward" if backward else "forward"
     sizes = f"{batch}×{channels}×{size}×{size}, R={regions}"
-    yield Problem(f"{sizes}, levels {levels}", "call", ways, gate)
+    return Problem(f"{sizes}, {layout}, {ways_of}", "call", ways, gate)
+
+
+@case("region_spp", "cpu", "gpu")
+def region_spp(setup: Setup) -> Iterator[Problem]:
+    """The pyramid of each region's box against a loop over the regions."""
+    from ..peers import region as peers
+
+    def embed(x: torch.Tensor, labels: Any, regions: int, backend: str) -> torch.Tensor:
+        return fastseg.region_spp(x, labels, regions, LEVELS, backend=backend)
+
+    def loop(x: torch.Tensor, index: fastseg.RegionIndex) -> torch.Tensor:
+        return peers.spp_loop(x, index, LEVELS)
+
+    for channels_last, backward in product((False, True), repeat=2):
+        yield embedding(setup, embed, loop, channels_last, backward)
+
+
+@case("region_resize", "cpu", "gpu")
+def region_resize(setup: Setup) -> Iterator[Problem]:
+    """Each region's box resampled to 8×8 against a loop over the regions."""
+    from ..peers import region as peers
+
+    def embed(x: torch.Tensor, labels: Any, regions: int, backend: str) -> torch.Tensor:
+        return fastseg.region_resize(x, labels, regions, SIZE, backend)
+
+    def loop(x: torch.Tensor, index: fastseg.RegionIndex) -> torch.Tensor:
+        return peers.resize_loop(x, index, SIZE)
+
+    for channels_last, backward in product((False, True), repeat=2):
+        yield embedding(setup, embed, loop, channels_last, backward)

@@ -1,9 +1,10 @@
-"""What a user could run instead of `fastseg.region_pool`, and the Python loops over regions.
+"""What a user could run instead of the region operators, and the Python loops over regions.
 
 x (B,C,H,W) float32, labels (B,H,W) int64 in [0, R) → (B,R,C)
 """
 
 import warnings
+from importlib.util import find_spec
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from scipy import ndimage
 
 from fastseg import RegionIndex
 
+HAS_TORCH_SCATTER = find_spec("torch_scatter") is not None
 TORCH_NAMES = {"max": "amax", "mean": "mean", "sum": "sum"}
 
 
@@ -30,7 +32,7 @@ def index_reduce(x: torch.Tensor, labels: torch.Tensor, regions: int, reduce: st
     """`torch.index_reduce` (`index_add` for a sum) over whole pixels; x is channels-last."""
     batch, channels = x.shape[:2]
     rows = x.permute(0, 2, 3, 1).reshape(-1, channels)
-    at = (labels + regions * torch.arange(batch).view(-1, 1, 1)).flatten()
+    at = (labels + regions * torch.arange(batch, device=x.device).view(-1, 1, 1)).flatten()
     out = x.new_zeros((batch * regions, channels))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it is in beta
@@ -39,6 +41,13 @@ def index_reduce(x: torch.Tensor, labels: torch.Tensor, regions: int, reduce: st
         else:
             pooled = out.index_reduce(0, at, rows, TORCH_NAMES[reduce], include_self=False)
     return pooled.view(batch, regions, channels)
+
+
+def torch_scatter(x: torch.Tensor, labels: torch.Tensor, regions: int, reduce: str) -> torch.Tensor:
+    """`torch_scatter.scatter` over the pixels of each plane."""
+    from torch_scatter import scatter
+
+    return scatter(x.flatten(2), labels.flatten(1)[:, None], 2, None, regions, reduce).mT
 
 
 def scipy_labelled(
@@ -58,12 +67,30 @@ def scipy_labelled(
 def spp_loop(x: torch.Tensor, index: RegionIndex, levels: tuple[int, ...]) -> torch.Tensor:
     """`adaptive_max_pool2d` of each region's box, its other pixels set to 0: (B,R,C·Σl²)."""
     bins = sum(level * level for level in levels)
-    out = x.new_zeros((len(x), index.num_regions, bins * x.shape[1]))
-    for b, boxes in enumerate(index.boxes.tolist()):
+    rows = []
+    # Image by image: the gradient of a part of x is as large as what it was taken of.
+    for image, labels, boxes in zip(x.unbind(), index.labels, index.boxes.tolist(), strict=True):
         for r, (top, left, bottom, right) in enumerate(boxes):
-            if bottom > top:
-                own = index.labels[b, top:bottom, left:right] == r
-                box = torch.where(own, x[b, :, top:bottom, left:right], 0)
-                parts = [F.adaptive_max_pool2d(box, level).flatten(1) for level in levels]
-                out[b, r] = torch.cat(parts, 1).T.flatten()
-    return out
+            if bottom == top:
+                rows.append(x.new_zeros(bins * x.shape[1]))
+                continue
+            own = labels[top:bottom, left:right] == r
+            box = torch.where(own, image[:, top:bottom, left:right], 0)
+            parts = [F.adaptive_max_pool2d(box, level).flatten(1) for level in levels]
+            rows.append(torch.cat(parts, 1).T.flatten())
+    return torch.stack(rows).view(len(x), index.num_regions, -1)
+
+
+def resize_loop(x: torch.Tensor, index: RegionIndex, size: tuple[int, int]) -> torch.Tensor:
+    """`interpolate` of each region's box and of its mask: (B,R,C,h,w)."""
+    rows = []
+    for image, labels, boxes in zip(x.unbind(), index.labels, index.boxes.tolist(), strict=True):
+        for r, (top, left, bottom, right) in enumerate(boxes):
+            if bottom == top:
+                rows.append(x.new_zeros((x.shape[1], *size)))
+                continue
+            own = (labels[top:bottom, left:right] == r)[None, None]
+            mask = F.interpolate(own.to(x.dtype), size)[0]
+            box = image[None, :, top:bottom, left:right]
+            rows.append(F.interpolate(box, size, mode="bilinear")[0] * mask)
+    return torch.stack(rows).view(len(x), index.num_regions, x.shape[1], *size)

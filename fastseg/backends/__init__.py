@@ -31,13 +31,15 @@ IMPLEMENTED: dict[str, tuple[str, tuple[str, ...]]] = {
     "gaussian_filter": ("inpaint", ("native", "triton")),
     "iem": ("inpaint", ("native", "cuda")),
     "ncut_sums": ("ncut", ("native", "triton")),
-    "region_index": ("region", ("native",)),
-    "region_max": ("region", ("native",)),
-    "region_scatter": ("region", ("native",)),
-    "region_spp": ("region", ("native",)),
-    "region_sum": ("region", ("native",)),
-    "region_unpool": ("region", ("native",)),
-    "slic": ("slic", ("native",)),
+    "region_index": ("region", ("native", "cuda")),
+    "region_max": ("region", ("native", "cuda")),
+    "region_resize": ("region", ("native", "cuda")),
+    "region_scatter": ("region", ("native", "cuda")),
+    "region_spp": ("region", ("native", "cuda")),
+    "region_spread": ("region", ("native", "cuda")),
+    "region_sum": ("region", ("native", "cuda")),
+    "region_unpool": ("region", ("native", "cuda")),
+    "slic": ("slic", ("native", "cuda")),
 }
 
 

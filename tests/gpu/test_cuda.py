@@ -1,185 +1,22 @@
-"""csrc/cuda/iem.cu and its launcher, on the CPU: g++ compiles the kernel with tests/gpu/host, and
-in CuPy's place stands what launches that. On a GPU the tests at the end run the kernel itself."""
+"""csrc/cuda/iem.cu and its launcher, on the CPU (conftest.py). On a GPU the tests at the end run
+the kernel itself."""
 
-import ctypes
-import importlib.util
-import os
 import re
-import shutil
-import subprocess
-import sys
-from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
 from fastseg import IEMStatus, iem
 from fastseg.ops.inpaint import _reference
 
-HOST = Path(__file__).parent / "host"
-CXX = shutil.which(os.environ.get("CXX", "g++"))
-GUARD = 512  # bytes between the memories of two blocks
 AUTHORS, PAPER = (5.0, 11, 2), (5.0, 21, 1)
 
 
-# --- A host in CuPy's place --------------------------------------------------------------------
-
-
-class Host:
-    """What `_cuda` uses of CuPy, on a card of `multiprocessors`; lists what was launched."""
-
-    def __init__(self, folder: Path, libraries: dict[tuple[str, ...], ctypes.CDLL]):
-        self.folder, self.libraries = folder, libraries
-        self.multiprocessors, self.blocks_each, self.bytes = 3, 1, 1 << 30
-        self.order = 0  # of a block's threads, see cuda_shim.h
-        self.streams: list[int] = []
-        self.launches: list[dict[str, np.generic]] = []
-
-    def module(self) -> ModuleType:
-        cupy = ModuleType("cupy")
-        vars(cupy).update(
-            RawModule=lambda code, options, backend: RawModule(self, code, options, backend),
-            cuda=SimpleNamespace(
-                ExternalStream=lambda pointer: Stream(self, pointer),
-                Device=lambda index: SimpleNamespace(
-                    attributes={"MultiProcessorCount": self.multiprocessors},
-                    mem_info=(0, self.bytes),
-                ),
-                driver=SimpleNamespace(
-                    occupancyMaxActiveBlocksPerMultiprocessor=lambda *_: self.blocks_each
-                ),
-            ),
-        )
-        return cupy
-
-
-class Stream:
-    def __init__(self, host: Host, pointer: int):
-        self.host, self.pointer = host, pointer
-
-    def __enter__(self):
-        self.host.streams.append(self.pointer)
-
-    def __exit__(self, *_):
-        self.host.streams.pop()
-
-
-class RawModule:
-    """The source, compiled once for each set of options."""
-
-    def __init__(self, host: Host, code: str, options: tuple[str, ...], backend: str):
-        assert backend == "nvrtc"
-        assert "#include" not in code
-        self.host, self.options = host, options
-        self.parameters = {
-            name: [part.split()[-1].lstrip("*") for part in listed.split(",")]
-            for name, listed in re.findall(
-                r"(\w+)\(([^()]+)\) {", code.replace("\\\n", "").replace("KERNEL(name, ", "")
-            )
-            if name in ("name", "iem_workspace")
-        }
-        self.parameters["iem"] = self.parameters.pop("name")
-        if options not in host.libraries:
-            host.libraries[options] = self.build(code)
-        self.library = host.libraries[options]
-
-    def build(self, code: str) -> ctypes.CDLL:
-        folder = self.host.folder / str(len(self.host.libraries))
-        (folder / "cuda").mkdir(parents=True)
-        (folder / "cuda" / "iem.cu").write_text(code, "utf-8")
-        library = folder / "iem.so"
-        command = [
-            str(CXX),
-            *self.options,
-            "-O2",
-            "-U_FORTIFY_SOURCE",
-            "-fno-gnu-unique",
-            "-shared",
-            "-fPIC",
-        ]
-        command += [f"-I{folder}", str(HOST / "iem.cpp"), "-o", str(library)]
-        environment = {name: v for name, v in os.environ.items() if name != "LD_PRELOAD"}
-        subprocess.run(command, check=True, env=environment)
-        return ctypes.CDLL(str(library))
-
-    def get_function(self, name: str) -> "RawKernel":
-        return RawKernel(self, name)
-
-
-class RawKernel:
-    def __init__(self, module: RawModule, name: str):
-        self.module, self.name = module, name
-        self.kernel = SimpleNamespace(ptr=1)
-
-    def __call__(self, grid: tuple[int, ...], block: tuple[int, ...], arguments: tuple):
-        host, library = self.module.host, self.module.library
-        assert host.streams == [STREAM]
-        letters = getattr(library, f"{self.name}_letters")
-        letters.restype = ctypes.c_char_p
-        expected = letters().decode()
-        assert "".join(a.dtype.char for a in arguments).replace("l", "q") == expected.replace(
-            "P", "q"
-        )
-        named = dict(zip(self.module.parameters[self.name], arguments, strict=True))
-        if self.name == "iem":
-            assert block == (int(self.module.options[-1].removeprefix("-DBLOCK=")),)
-            host.launches.append({"grid": np.int64(grid[0]), **named})
-            self.guarded(grid, block, named)
-        else:
-            self.run(grid, block, named)
-
-    def guarded(self, grid: tuple[int, ...], block: tuple[int, ...], named: dict):
-        """Each block's memory full of NaN, between walls."""
-        size = int(named["memory_stride"])
-        memory = np.full(grid[0] * (size + GUARD) + GUARD + 128, 0xFF, np.uint8)
-        first = GUARD + -memory.ctypes.data % 128
-        named = named | {
-            "memory": np.int64(memory.ctypes.data + first),
-            "memory_stride": np.int64(size + GUARD),
-        }
-        self.run(grid, block, named)
-        assert (memory[:first] == 0xFF).all()
-        for b in range(grid[0]):
-            end = first + b * (size + GUARD) + size
-            assert (memory[end : end + GUARD] == 0xFF).all()
-
-    def run(self, grid: tuple[int, ...], block: tuple[int, ...], named: dict):
-        values = [np.array(value) for value in named.values()]
-        pointers = (ctypes.c_void_p * len(values))(*(value.ctypes.data for value in values))
-        launch = getattr(self.module.library, f"{self.name}_launch")
-        launch(grid[0], block[0], self.module.host.order, pointers)
-
-
-STREAM = 7
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory) -> tuple[Path, dict[tuple[str, ...], ctypes.CDLL]]:
-    return tmp_path_factory.mktemp("kernels"), {}
-
-
 @pytest.fixture
-def host(built, monkeypatch) -> Host:
-    if CXX is None:
-        pytest.skip("no C++ compiler")
-    stream = SimpleNamespace(cuda_stream=STREAM)
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda: stream)
-    return Host(*built)
-
-
-@pytest.fixture
-def cuda(host, monkeypatch) -> ModuleType:
-    """The launcher, with the host in CuPy's place."""
-    monkeypatch.setitem(sys.modules, "cupy", host.module())
-    spec = importlib.util.find_spec("fastseg.ops.inpaint._cuda")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def cuda(launcher) -> ModuleType:
+    return launcher("inpaint")
 
 
 # --- Same as the other backends ----------------------------------------------------------------
@@ -345,19 +182,21 @@ def test_a_second_call_waits_for_nothing(host, cuda, monkeypatch):
     actual = run(cuda, images, init)
     monkeypatch.undo()
     assert_same(actual, expected)
-    first, second = host.launches
+    first, second = (each for each in host.launches if each["kernel"] == "iem")
     assert first["table_y"] == second["table_y"]
     assert first["table_x"] == second["table_x"]
 
 
 def test_kernels_are_those_that_are_measured(cuda, host):
     """What the launcher compiles is what benchmarks/compile.py compiles ahead of time."""
-    listed = re.findall(r"^KERNEL\(iem_\w+, (\w+), (\d), (\d+)\)", cuda._source(), re.M)
+    from fastseg.backends.cuda import source
+
+    listed = re.findall(r"^KERNEL\(iem_\w+, (\w+), (\d), (\d+)\)", source("iem"), re.M)
     for channels in (1, 3):
         for dtype in (torch.uint8, torch.float32):
             images = pictures((1, channels, 6, 7), dtype)
             run(cuda, images, squares(images, 3), iterations=1)
-    used = {tuple(part.partition("=")[2] for part in options[1:]) for options in host.libraries}
+    used = {tuple(part.partition("=")[2] for part in options[2:]) for options in host.libraries}
     assert used == set(listed)
     assert len(listed) == 4
 
@@ -365,30 +204,11 @@ def test_kernels_are_those_that_are_measured(cuda, host):
 # --- Sanitizers --------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(CXX is None, reason="no C++ compiler")
 @pytest.mark.parametrize("sanitizer", ["thread", "address,undefined"])
-def test_sanitizer(sanitizer, tmp_path):
+def test_sanitizer(sanitizer, sanitized):
     """The kernel on real threads, two warps of them: no race, nothing beyond its arguments, and
     the result of the fibers."""
-    csrc = HOST.parents[2] / "csrc"
-    clean = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
-    printed = []
-    for flags in (
-        ("-U_FORTIFY_SOURCE",),
-        ("-DSHIM_THREADS", "-pthread", "-g", f"-fsanitize={sanitizer}", "-fno-sanitize-recover"),
-    ):
-        command = [str(CXX), "-std=c++17", "-O1", *flags, f"-I{csrc}", str(HOST / "race.cpp")]
-        command += ["-DPIXEL=uint8", "-DCHANNELS=3", "-DBLOCK=64", "-o", str(tmp_path / "race")]
-        built = subprocess.run(command, env=clean, capture_output=True, text=True)
-        if "cannot find" in built.stderr:
-            pytest.skip(f"no runtime of -fsanitize={sanitizer}")
-        assert built.returncode == 0, built.stderr
-        done = subprocess.run([tmp_path / "race"], env=clean, capture_output=True, text=True)
-        if "unexpected memory mapping" in done.stderr:
-            pytest.skip("ThreadSanitizer cannot run here")
-        assert done.returncode == 0, done.stderr
-        printed.append(done.stdout)
-    assert printed[0] == printed[1] != ""
+    sanitized("race.cpp", sanitizer, "-DPIXEL=uint8", "-DCHANNELS=3", "-DBLOCK=64")
 
 
 # --- What only a GPU can show ------------------------------------------------------------------

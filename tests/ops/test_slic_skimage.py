@@ -7,6 +7,7 @@ import pytest
 import torch
 from skimage import color, data, segmentation
 
+from benchmarks import labels
 from fastseg import backends, slic
 
 PHOTOGRAPHS = ("astronaut", "coffee", "chelsea", "rocket", "stereo_motorcycle")
@@ -54,6 +55,15 @@ def differing(image: np.ndarray, *args, **options) -> float:
 @pytest.mark.parametrize("name", PHOTOGRAPHS)
 def test_photographs_in_lab(name, count):
     assert differing(lab(name), count, 0.1, convert2lab=False) == 0
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_pictures_of_other_sets_in_lab(count):
+    images = list(labels.pictures(labels.DATA, each=5, longest=160))
+    if len(images) < 20:
+        pytest.skip(f"{labels.DATA} holds too few pictures")
+    line = labels.compare(images, "Lab float32", count, "native")
+    assert line["pictures equal"] == len(images)
 
 
 @pytest.mark.parametrize("name", PHOTOGRAPHS)
@@ -112,6 +122,17 @@ def test_any_number_of_channels(channels, zero):
 def test_any_shape(shape, count):
     image = np.random.default_rng(0).random((*shape, 3), np.float32)
     assert differing(image, count, 0.5, convert2lab=False) == 0
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_equals_that_bounds_must_not_tell_apart(channels):
+    """Few levels in blocks: centres that are exactly as near as each other, also from afar."""
+    levels = np.random.default_rng(channels).integers(0, 3, (12, 16, channels))
+    image = levels.repeat(8, 0).repeat(8, 1).astype(np.float32)
+    for count in (6, 48, 192, 700):
+        for compactness in (0.01, 1.0, 50.0):
+            options = {"convert2lab": False, "enforce_connectivity": False}
+            assert differing(image, count, compactness, **options) == 0
 
 
 def test_flat_and_striped_images():

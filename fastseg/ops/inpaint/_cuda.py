@@ -1,15 +1,13 @@
 """GPU launcher of csrc/cuda/iem.cu, which CuPy compiles at first use."""
 
-import re
 from functools import cache
-from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import cupy
 import numpy as np
 import torch
 
+from ...backends.cuda import launch, module, on_stream_of
 from ._gaussian import filter_table, least_share
 from ._status import SMOOTHING
 
@@ -43,15 +41,13 @@ def iem(
     masks = torch.empty((*runs, height, width), dtype=torch.bool, device=device)
     error = torch.empty(runs, dtype=torch.float64, device=device)
     steps, status = torch.empty((2, *runs), dtype=torch.int32, device=device)
-    with (
-        torch.cuda.device_of(images),
-        cupy.cuda.ExternalStream(torch.cuda.current_stream().cuda_stream),
-    ):
-        module, threads = _module(images.dtype, 3 if channels == 3 else 0)
-        size = _block_bytes(module, channels, height, width, radius, threads, device)
-        blocks = min(error.numel(), _most_blocks(module, threads, size, device))
+    with on_stream_of(images):
+        kernels, threads = _kernels(images.dtype, 3 if channels == 3 else 0)
+        size = _block_bytes(kernels, channels, height, width, radius, threads, device)
+        blocks = min(error.numel(), _most_blocks(kernels, threads, size, device))
         memory = torch.empty(blocks * size, dtype=torch.uint8, device=device)
-        arguments = (
+        launch(
+            *(kernels.get_function("iem"), blocks, threads),
             *(images, *images.stride(), np.float32(2 / (hi - lo)), init, *init.stride()),
             *map(np.int32, (*runs, channels, height, width)),
             *_table(min(height, 2 * radius + 1), sigma, taps, passes, device),
@@ -60,51 +56,27 @@ def iem(
             *(np.float64(lamb), np.int32(SMOOTHING[smoothing]), np.int32(boundary_only)),
             *(memory, size, masks, error, steps, status),
         )
-        module.get_function("iem")((blocks,), (threads,), _passed(*arguments))
     best = error.argmax(1)  # the first of equals
     rows = torch.arange(batch, device=device)
     masks, error, steps, status = (of[rows, best] for of in (masks, error, steps, status))
     return masks[:, None], error.float(), steps, status
 
 
-def _passed(*arguments: Any) -> tuple[np.generic, ...]:
-    """As CuPy passes them on: a tensor by its address, an int in 64 bits."""
-    plain = (a.data_ptr() if isinstance(a, torch.Tensor) else a for a in arguments)
-    return tuple(np.int64(a) if isinstance(a, int) else a for a in plain)
-
-
 # Nothing below has a limit to what it keeps: a captured CUDA graph needs its kernel and tables.
 
 
 @cache
-def _module(dtype: torch.dtype, channels: int) -> tuple[Any, int]:
+def _kernels(dtype: torch.dtype, channels: int) -> tuple[Any, int]:
     """The kernels for images of `dtype` and so many channels, 0 for any, and a block's threads."""
     threads = RGB_THREADS if channels == 3 else THREADS
     pixel = {torch.uint8: "uint8", torch.float32: "float"}[dtype]
-    options = ("-std=c++17", f"-DPIXEL={pixel}", f"-DCHANNELS={channels}", f"-DBLOCK={threads}")
-    return cupy.RawModule(code=_source(), options=options, backend="nvrtc"), threads
-
-
-@cache
-def _source() -> str:
-    """csrc/cuda/iem.cu with its headers written in: CuPy keeps what it has compiled on disk by the
-    source's text alone, where a header of another version of fastseg would not be noticed."""
-    folder: Any
-    try:
-        folder = resources.files("fastseg.csrc")
-    except ModuleNotFoundError:  # a checkout that is not installed
-        folder = Path(__file__).parents[3] / "csrc"
-
-    def written_in(path: str) -> str:
-        text = folder.joinpath(*path.split("/")).read_text("utf-8")
-        return re.sub('#include "(.+)"', lambda name: written_in(name[1]), text)
-
-    return written_in("cuda/iem.cu")
+    options = f"-DPIXEL={pixel}", f"-DCHANNELS={channels}", f"-DBLOCK={threads}"
+    return module("iem", *options), threads
 
 
 @cache
 def _block_bytes(
-    module: Any,
+    kernels: Any,
     channels: int,
     height: int,
     width: int,
@@ -115,14 +87,14 @@ def _block_bytes(
     """Memory that a block needs."""
     size = torch.empty(1, dtype=torch.int64, device=device)
     shape = map(np.int32, (channels, height, width, radius, threads))
-    module.get_function("iem_workspace")((1,), (1,), _passed(*shape, size))
+    launch(kernels.get_function("iem_workspace"), 1, 1, *shape, size)
     return int(size)
 
 
 @cache
-def _most_blocks(module: Any, threads: int, size: int, device: torch.device) -> int:
+def _most_blocks(kernels: Any, threads: int, size: int, device: torch.device) -> int:
     """How many blocks fill the card, or a quarter of its memory if those are fewer."""
-    card, kernel = cupy.cuda.Device(device.index), module.get_function("iem").kernel
+    card, kernel = cupy.cuda.Device(device.index), kernels.get_function("iem").kernel
     each = cupy.cuda.driver.occupancyMaxActiveBlocksPerMultiprocessor(kernel.ptr, threads, 0)
     full = card.attributes["MultiProcessorCount"] * each
     return max(1, min(full, card.mem_info[1] // 4 // size))

@@ -2,6 +2,13 @@
 
 from ._index import RegionIndex, region_index
 from .api import region_pool, region_unpool
-from .embed import region_spp
+from .embed import region_resize, region_spp
 
-__all__ = ["RegionIndex", "region_index", "region_pool", "region_spp", "region_unpool"]
+__all__ = [
+    "RegionIndex",
+    "region_index",
+    "region_pool",
+    "region_resize",
+    "region_spp",
+    "region_unpool",
+]

@@ -26,7 +26,7 @@ INDEX = "Tensor labels, Tensor runs, Tensor num_runs, Tensor counts, Tensor boxe
 define(
     "fastseg::region_index",
     "(Tensor labels, int num_regions, str backend)"
-    " -> (Tensor runs, Tensor num_runs, Tensor counts, Tensor boxes)",
+    " -> (Tensor copy, Tensor runs, Tensor num_runs, Tensor counts, Tensor boxes)",
 )
 
 
@@ -114,8 +114,7 @@ def region_index(labels: torch.Tensor, num_regions: int, backend: str = "auto") 
             f"`labels` must have at most {INT32_MAX} pixels an image, got {height}×{width}"
         )
     check_backend("region_index", labels, backend)
-    parts = torch.ops.fastseg.region_index(labels, num_regions, backend)
-    return RegionIndex(labels.clamp(min=-1).to(torch.int32), *parts)
+    return RegionIndex(*torch.ops.fastseg.region_index(labels, num_regions, backend))
 
 
 @impl("fastseg::region_index", ("CPU", "CUDA"))
@@ -128,7 +127,8 @@ def _region_index(labels: torch.Tensor, num_regions: int, backend: str):
 @register_fake("fastseg::region_index")
 def _region_index_fake(labels: torch.Tensor, num_regions: int, backend: str):
     batch, height, width = labels.shape
-    shapes = (batch, height * width, 3), (batch,), (batch, num_regions), (batch, num_regions, 4)
+    size, regions = height * width, num_regions
+    shapes = labels.shape, (batch, size, 3), (batch,), (batch, regions), (batch, regions, 4)
     return tuple(labels.new_empty(shape, dtype=torch.int32) for shape in shapes)
 
 

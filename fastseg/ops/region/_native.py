@@ -1,4 +1,4 @@
-"""CPU launchers of csrc/region.h."""
+"""CPU launchers of csrc/region*.h."""
 
 import torch
 
@@ -9,6 +9,7 @@ from ._index import RegionIndex, refuse_label
 def region_index(labels: torch.Tensor, num_regions: int) -> tuple[torch.Tensor, ...]:
     """See `_reference.region_index`."""
     batch, height, width = labels.shape
+    copy = torch.empty(labels.shape, dtype=torch.int32)
     runs = torch.empty((batch, height * width, 3), dtype=torch.int32)
     num_runs = torch.empty(batch, dtype=torch.int32)
     counts = torch.empty((batch, num_regions), dtype=torch.int32)
@@ -16,6 +17,7 @@ def region_index(labels: torch.Tensor, num_regions: int) -> tuple[torch.Tensor, 
     labels = labels.contiguous()
     at = _native.region_index(
         labels.numpy(),
+        copy.numpy(),
         runs.numpy(),
         num_runs.numpy(),
         counts.numpy(),
@@ -24,7 +26,7 @@ def region_index(labels: torch.Tensor, num_regions: int) -> tuple[torch.Tensor, 
     )
     if at >= 0:
         refuse_label(labels, at, num_regions)
-    return runs, num_runs, counts, boxes
+    return copy, runs, num_runs, counts, boxes
 
 
 def _pixels(x: torch.Tensor) -> tuple[torch.Tensor, bool]:
@@ -98,13 +100,13 @@ def region_scatter(z: torch.Tensor, at: torch.Tensor, out: torch.Tensor) -> torc
 
 
 def region_spp(
-    x: torch.Tensor, index: RegionIndex, levels: list[int], fill: float | None
+    x: torch.Tensor, index: RegionIndex, levels: list[int], fill: float | None, places: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """See `_reference.region_spp`; x is float32 or float64."""
     pixels, channels_last = _pixels(x)
     bins = sum(level * level for level in levels)
     out = x.new_empty((len(x), index.num_regions * bins, x.shape[1]))
-    argmax = torch.empty_like(out, dtype=torch.int32)
+    argmax = torch.empty(out.shape if places else 0, dtype=torch.int32)
     _native.region_spp(
         pixels.numpy(),
         index.labels.numpy(),
@@ -112,8 +114,37 @@ def region_spp(
         list(levels),
         fill,
         out.numpy(),
-        argmax.numpy(),
+        argmax.numpy() if places else None,
         channels_last=channels_last,
         threads=torch.get_num_threads(),
     )
     return out, argmax
+
+
+def region_resize(x: torch.Tensor, index: RegionIndex, size: tuple[int, int]) -> torch.Tensor:
+    """See `_reference.region_resize`; x is float32 or float64."""
+    pixels, channels_last = _pixels(x)
+    out = x.new_empty((*index.counts.shape, x.shape[1], *size))
+    _native.region_resize(
+        pixels.numpy(),
+        index.labels.numpy(),
+        index.boxes.numpy(),
+        out.numpy(),
+        channels_last=channels_last,
+        threads=torch.get_num_threads(),
+    )
+    return out
+
+
+def region_spread(z: torch.Tensor, index: RegionIndex, out: torch.Tensor) -> torch.Tensor:
+    """See `_reference.region_spread`; z is float32 or float64."""
+    pixels, channels_last = _pixels(out)
+    _native.region_spread(
+        z.detach().contiguous().numpy(),
+        index.labels.numpy(),
+        index.boxes.numpy(),
+        pixels.numpy(),
+        channels_last=channels_last,
+        threads=torch.get_num_threads(),
+    )
+    return out

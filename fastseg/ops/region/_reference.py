@@ -1,15 +1,16 @@
 """The definition of the region operators in plain PyTorch: any device, float dtype."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import product
 
 import torch
+import torch.nn.functional as F
 
 from ._index import RegionIndex, refuse_label
 
 
 def region_index(labels: torch.Tensor, num_regions: int) -> tuple[torch.Tensor, ...]:
-    """labels (B,H,W) → runs (B,HW,3), num_runs (B,), counts (B,R), boxes (B,R,4), all int32."""
+    """labels (B,H,W) → those of `RegionIndex`, all int32."""
     batch, height, width = labels.shape
     pixel = torch.arange(height * width, device=labels.device).expand(batch, -1)
     if labels.device.type == "cpu" and (large := labels >= num_regions).any():
@@ -33,6 +34,7 @@ def region_index(labels: torch.Tensor, num_regions: int) -> tuple[torch.Tensor, 
         for edge, reduce in ((y, "amin"), (x, "amin"), (y + 1, "amax"), (x + 1, "amax"))
     ]
     return (
+        labels.clamp(min=-1).int().contiguous(),
         runs[..., :-1].permute(1, 2, 0).int().contiguous(),
         begins.sum((1, 2), dtype=torch.int32),
         zeros.scatter_add(1, at, torch.ones_like(at))[:, :-1].int().contiguous(),
@@ -86,10 +88,10 @@ def region_scatter(z: torch.Tensor, at: torch.Tensor, out: torch.Tensor) -> torc
 
 
 def region_spp(
-    x: torch.Tensor, index: RegionIndex, levels: list[int], fill: float | None
+    x: torch.Tensor, index: RegionIndex, levels: list[int], fill: float | None, places: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """x (B,C,H,W) → maxima (B,R·Σl²,C) over the bins of every region, and their pixels as in
-    `region_max`, −1 also where `fill` is larger."""
+    `region_max`, −1 also where `fill` is larger; no `places`, none of them."""
     batch, channels, _, width = x.shape
     bins = sum(level * level for level in levels)
     out = x.new_zeros((batch, index.num_regions, bins, channels))
@@ -110,7 +112,7 @@ def region_spp(
                     lower = out[b, r, i] < fill if len(y) else torch.ones_like(out[b, r, i]).bool()
                     out[b, r, i].masked_fill_(lower, fill)
                     argmax[b, r, i].masked_fill_(lower, -1)
-    return out.flatten(1, 2), argmax.flatten(1, 2)
+    return out.flatten(1, 2), argmax.flatten(1, 2) if places else argmax.new_empty(0)
 
 
 def _bins(height: int, width: int, levels: list[int]) -> Iterator[tuple[slice, slice]]:
@@ -121,3 +123,37 @@ def _bins(height: int, width: int, levels: list[int]) -> Iterator[tuple[slice, s
             for size in (height, width)
         ]
         yield from product(*edges)
+
+
+def region_resize(x: torch.Tensor, index: RegionIndex, size: tuple[int, int]) -> torch.Tensor:
+    """x (B,C,H,W) → the box of every region resampled to `size` = (h,w), 0 where its nearest pixel
+    is not of the region: (B,R,C,h,w)."""
+    out = x.new_zeros((*index.counts.shape, x.shape[1], *size))
+    for b, r, box, inside in _resized_boxes(x, index, size):
+        out[b, r] = torch.where(inside, _resample(box, size), 0)
+    return out
+
+
+def region_spread(z: torch.Tensor, index: RegionIndex, out: torch.Tensor) -> torch.Tensor:
+    """The adjoint of `region_resize`: z (B,R,C,h,w) → (B,C,H,W) in `out`."""
+    out.zero_()
+    for b, r, box, inside in _resized_boxes(out, index, z.shape[3:]):
+        grad = torch.where(inside, z[b, r], 0)[None]
+        box += torch.ops.aten.upsample_bilinear2d_backward(
+            grad, z.shape[3:], (1, *box.shape), False
+        )[0]
+    return out
+
+
+def _resample(box: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
+    return F.interpolate(box[None], size, mode="bilinear", align_corners=False)[0]
+
+
+def _resized_boxes(x: torch.Tensor, index: RegionIndex, size: Sequence[int]) -> Iterator:
+    """(b, r, view of the box (C,h,w), which pixels of the result are of the region) where any."""
+    for b, boxes in enumerate(index.boxes.tolist()):
+        for r, (top, left, bottom, right) in enumerate(boxes):
+            if bottom > top:
+                own = (index.labels[b, top:bottom, left:right] == r)[None, None]
+                inside = F.interpolate(own.to(torch.uint8), size, mode="nearest")[0, 0] > 0
+                yield b, r, x[b, :, top:bottom, left:right], inside

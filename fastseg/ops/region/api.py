@@ -32,9 +32,9 @@ def is_channels_last(x: torch.Tensor) -> bool:
     return not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
 
 
-def _pixels(z: torch.Tensor, size: Sequence[int], channels_last: bool) -> torch.Tensor:
-    """Room for pixels (B,C,H,W) of vectors like those of z (B,R,C)."""
-    (batch, _, channels), (height, width) = z.shape, size
+def room_for_pixels(z: torch.Tensor, size: Sequence[int], channels_last: bool) -> torch.Tensor:
+    """(B,C,H,W) for what comes of the regions z (B,R,C,…)."""
+    (batch, _, channels), (height, width) = z.shape[:3], size
     if channels_last:
         return z.new_empty((batch, height, width, channels)).permute(0, 3, 1, 2)
     return z.new_empty((batch, channels, height, width))
@@ -164,7 +164,7 @@ register_autograd("fastseg::region_max", _region_max_backward, setup_context=_ke
 @impl("fastseg::region_scatter", ("CPU", "CUDA"))
 def _region_scatter(z, at, height, width, channels_last, backend):
     wide = widened(z)
-    out = _pixels(wide, (height, width), channels_last)
+    out = room_for_pixels(wide, (height, width), channels_last)
     if out.numel() == 0:
         return out.to(z.dtype)
     kernel = backends.load("region_scatter", z.device, backend)
@@ -174,7 +174,7 @@ def _region_scatter(z, at, height, width, channels_last, backend):
 
 @register_fake("fastseg::region_scatter")
 def _(z, at, height, width, channels_last, backend):
-    return _pixels(z, (height, width), channels_last)
+    return room_for_pixels(z, (height, width), channels_last)
 
 
 def _keep_scatter(ctx, inputs, output) -> None:
@@ -234,7 +234,7 @@ def region_unpool(
 def _region_unpool(z: torch.Tensor, *rest):
     *tensors, channels_last, backend = rest
     index = RegionIndex(*tensors)
-    out = _pixels(z, index.labels.shape[1:], channels_last)
+    out = room_for_pixels(z, index.labels.shape[1:], channels_last)
     if out.numel() == 0:
         return out
     kernel = backends.load("region_unpool", z.device, backend)
@@ -243,7 +243,7 @@ def _region_unpool(z: torch.Tensor, *rest):
 
 @register_fake("fastseg::region_unpool")
 def _(z, labels, runs, num_runs, counts, boxes, channels_last, backend):
-    return _pixels(z, labels.shape[1:], channels_last)
+    return room_for_pixels(z, labels.shape[1:], channels_last)
 
 
 def _keep_unpool(ctx, inputs, output) -> None:

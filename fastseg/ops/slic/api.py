@@ -145,11 +145,12 @@ def _slic(
         return _slic_fake(images)
     if images.dtype not in (torch.uint8, torch.float32):
         images = images.float()
-    low, extent = _extents(images, mask)
+    kernel = backends.load("slic", images.device, backend)
+    # Where a kernel runs on a GPU, so does this: nothing waits for it.
+    low, extent = getattr(kernel, "extents", _extents)(images, mask)
     batch, _, height, width = images.shape
     sizes = {"n_segments": n_segments, "min_size_factor": least, "max_size_factor": most}
     start_at = seeds(height, width, mask, batch, sizes)
-    kernel = backends.load("slic", images.device, backend)
     options = 1.0 / compactness, iterations, tuple(sigma), lab, connected, zero, start
     return kernel.slic(images, mask, low, extent, start_at, *options)
 

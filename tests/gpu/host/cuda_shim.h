@@ -1,16 +1,18 @@
 // Compiles CUDA C++ for the CPU: a block runs, threads and barriers and all, and blocks follow one
-// another. Its threads are fibers on one CPU thread, which change places at barriers alone, in an
-// order that the launch chooses: what depends on the order is a race. With SHIM_THREADS they are
-// threads, for ThreadSanitizer.
+// another. Its threads are fibers on one CPU thread, which change places where a block or a warp
+// waits alone, in an order that the launch chooses: what depends on the order is a race. With
+// SHIM_THREADS they are threads, for ThreadSanitizer.
 
 #pragma once
 #include <pthread.h>
 #include <ucontext.h>
 
+#include <algorithm>
 #include <cmath>
 #include <csetjmp>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <functional>
 #include <thread>
 #include <utility>
@@ -22,6 +24,7 @@
 #define __forceinline__ inline __attribute__((always_inline))
 #define __launch_bounds__(...)
 #define __shared__ static
+#define DYNAMIC_SHARED(name) double* const name = shim::dynamic_shared
 
 struct Dim {
   unsigned x;
@@ -31,11 +34,16 @@ namespace shim {
 
 enum Place { RUNNING, BARRIER, WARP, ENDED };
 
+inline double* dynamic_shared;
+
 #ifdef SHIM_THREADS
 
 thread_local Dim thread;
 inline pthread_barrier_t barrier;
-inline void wait(Place) { pthread_barrier_wait(&barrier); }
+inline std::vector<pthread_barrier_t> warp_barriers;
+inline void wait(Place place) {
+  pthread_barrier_wait(place == WARP ? &warp_barriers[thread.x / 32] : &barrier);
+}
 
 #else
 
@@ -74,6 +82,28 @@ __attribute__((noinline)) inline void resume(unsigned i) {
   setcontext(&fibers[i].start);
 }
 
+// Lets go the warps whose threads all wait for one another; if no thread can go on, the block.
+// False when all have ended.
+inline bool go_on() {
+  const auto in = [](Place place) {
+    return [place](const Fiber& fiber) { return fiber.place == place; };
+  };
+  const auto begin = fibers.begin(), end = fibers.end();
+  for (std::ptrdiff_t at = 0; at < end - begin; at += 32) {
+    const auto from = begin + at, to = begin + std::min(at + 32, end - begin);
+    if (std::all_of(from, to, in(WARP)))
+      for (auto fiber = from; fiber != to; ++fiber) fiber->place = RUNNING;
+  }
+  if (std::any_of(begin, end, in(RUNNING))) return true;
+  if (std::all_of(begin, end, in(ENDED))) return false;
+  if (!std::all_of(begin, end, in(BARRIER))) {
+    std::fprintf(stderr, "threads of a block wait at different barriers\n");
+    std::abort();
+  }
+  for (Fiber& fiber : fibers) fiber.place = RUNNING;
+  return true;
+}
+
 #endif
 
 inline Dim block, block_size, grid_size;
@@ -84,6 +114,9 @@ inline void run_block(int threads, [[maybe_unused]] int order, const std::functi
   lanes.assign(threads, 0);
 #ifdef SHIM_THREADS
   pthread_barrier_init(&barrier, nullptr, threads);
+  warp_barriers.resize((threads + 31) / 32);
+  for (int w = 0; w < int(warp_barriers.size()); ++w)
+    pthread_barrier_init(&warp_barriers[w], nullptr, std::min(32, threads - 32 * w));
   std::vector<std::thread> crew;
   for (unsigned i = 0; i < unsigned(threads); ++i)
     crew.emplace_back([&, i] { thread.x = i, call(); });
@@ -91,37 +124,34 @@ inline void run_block(int threads, [[maybe_unused]] int order, const std::functi
   pthread_barrier_destroy(&barrier);
 #else
   fibers.resize(threads);
-  for (Fiber& fiber : fibers) fiber.started = false;
+  for (Fiber& fiber : fibers) fiber.started = false, fiber.place = RUNNING;
   body = &call;
   unsigned random = order;
-  for (Place place = RUNNING; place != ENDED; place = fibers[0].place) {
+  while (go_on()) {
     // Forwards, backwards, or from a random thread on by an odd step.
     random = random * 1664525 + 1013904223;
     const unsigned first = order < 2 ? 0 : random >> 8, step = order < 2 ? 1 : random >> 16 | 1;
     for (unsigned k = 0; k < unsigned(threads); ++k) {
-      const unsigned i = (first + k * step) % threads;
-      resume(order == 1 ? threads - 1 - i : i);
+      const unsigned i = order == 1 ? threads - 1 - k : (first + k * step) % threads;
+      if (fibers[i].place == RUNNING) resume(i);
     }
-    for (const Fiber& fiber : fibers)
-      if (fiber.place != fibers[0].place) {
-        std::fprintf(stderr, "threads of a block wait at different barriers\n");
-        std::abort();
-      }
   }
 #endif
 }
 
 // kernel<<<grid, threads>>>(*arguments…), as cuLaunchKernel gets them.
 template <class... A, std::size_t... I>
-void launch(void (*kernel)(A...), int grid, int threads, int order, void** arguments,
-            std::index_sequence<I...>) {
+void launch(void (*kernel)(A...), int grid, int threads, double* shared, int order,
+            void** arguments, std::index_sequence<I...>) {
+  dynamic_shared = shared;
   const std::function<void()> call = [&] { kernel(*static_cast<A*>(arguments[I])...); };
   block_size.x = threads, grid_size.x = grid;
   for (block.x = 0; block.x < grid_size.x; ++block.x) run_block(threads, order, call);
 }
 template <class... A>
-void launch(void (*kernel)(A...), int grid, int threads, int order, void** arguments) {
-  launch(kernel, grid, threads, order, arguments, std::index_sequence_for<A...>{});
+void launch(void (*kernel)(A...), int grid, int threads, double* shared, int order,
+            void** arguments) {
+  launch(kernel, grid, threads, shared, order, arguments, std::index_sequence_for<A...>{});
 }
 
 // A letter an argument, as in NumPy's `dtype.char`, P for an address.
@@ -160,11 +190,49 @@ inline double __shfl_xor_sync(unsigned, double value, int step) {
   return other;
 }
 
-inline void atomicOr(unsigned long long* word, unsigned long long bits) {
-  __atomic_fetch_or(word, bits, __ATOMIC_RELAXED);
+inline void __syncwarp() { shim::wait(shim::WARP); }
+inline unsigned __ballot_sync(unsigned, bool set) {
+  const unsigned lane = threadIdx.x % 32, first = threadIdx.x - lane;
+  shim::lanes[threadIdx.x] = set;
+  shim::wait(shim::WARP);
+  unsigned bits = 0;
+  for (unsigned i = 0; i < 32 && first + i < blockDim.x; ++i)
+    bits |= unsigned(shim::lanes[first + i] != 0) << i;
+  shim::wait(shim::WARP);
+  return bits;
 }
-inline void atomicAnd(unsigned long long* word, unsigned long long bits) {
-  __atomic_fetch_and(word, bits, __ATOMIC_RELAXED);
+
+template <class T>
+T atomicOr(T* word, T bits) {
+  return __atomic_fetch_or(word, bits, __ATOMIC_RELAXED);
+}
+template <class T>
+T atomicAnd(T* word, T bits) {
+  return __atomic_fetch_and(word, bits, __ATOMIC_RELAXED);
+}
+inline int atomicAdd(int* word, int value) {
+  return __atomic_fetch_add(word, value, __ATOMIC_RELAXED);
+}
+inline int atomicMin(int* word, int value) {
+  int old = __atomic_load_n(word, __ATOMIC_RELAXED);
+  while (value < old && !__atomic_compare_exchange_n(word, &old, value, true, __ATOMIC_RELAXED,
+                                                     __ATOMIC_RELAXED)) {
+  }
+  return old;
+}
+inline int atomicMax(int* word, int value) {
+  int old = __atomic_load_n(word, __ATOMIC_RELAXED);
+  while (value > old && !__atomic_compare_exchange_n(word, &old, value, true, __ATOMIC_RELAXED,
+                                                     __ATOMIC_RELAXED)) {
+  }
+  return old;
+}
+inline int __ldcg(const int* word) { return __atomic_load_n(word, __ATOMIC_RELAXED); }
+inline int __popc(unsigned word) { return __builtin_popcount(word); }
+inline float __int_as_float(int bits) {
+  float value;
+  std::memcpy(&value, &bits, sizeof value);
+  return value;
 }
 inline int __popcll(unsigned long long word) { return __builtin_popcountll(word); }
 inline int __ffsll(long long word) { return __builtin_ffsll(word); }
@@ -174,8 +242,9 @@ inline int __float2int_rn(float value) {
 }
 
 // What Python launches a kernel by.
-#define LAUNCHABLE(kernel)                                                              \
-  extern "C" const char* kernel##_letters() { return shim::letters(kernel); }           \
-  extern "C" void kernel##_launch(int grid, int threads, int order, void** arguments) { \
-    shim::launch(kernel, grid, threads, order, arguments);                              \
+#define LAUNCHABLE(kernel)                                                          \
+  extern "C" const char* kernel##_letters() { return shim::letters(kernel); }       \
+  extern "C" void kernel##_launch(int grid, int threads, double* shared, int order, \
+                                  void** arguments) {                               \
+    shim::launch(kernel, grid, threads, shared, order, arguments);                  \
   }

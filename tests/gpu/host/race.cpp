@@ -26,7 +26,7 @@ int main(int count, char** words) {
   i64 bytes = 0;
   auto run = [&](auto kernel, int threads, auto... arguments) {
     void* addresses[] = {&arguments...};
-    shim::launch(kernel, 1, threads, order, addresses);
+    shim::launch(kernel, 1, threads, nullptr, order, addresses);
   };
   run(iem_workspace, 1, 3, height, width, radius, BLOCK, static_cast<i64*>(&bytes));
   std::vector<char> memory(bytes + 128), masks(starts * height * width);

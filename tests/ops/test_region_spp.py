@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastseg import region_index, region_pool, region_spp
+from tests.ops.region_maps import blobs, boxes_of, random
 
 pytestmark = pytest.mark.usefixtures("one_thread", "poisoned")
 
@@ -21,31 +22,6 @@ CASES = [
     ((1, 5, 13, 37), 9),
     ((2, 9, 20, 19), 40),
 ]
-
-
-def random(*shape, seed=0, dtype=torch.float32):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
-
-
-def blobs(batch, height, width, regions, seed=0):
-    """The nearest of `regions` random points, a few pixels ignored: int64 (B,H,W)."""
-    rng = torch.Generator().manual_seed(seed)
-    points = torch.rand((batch, regions, 2), generator=rng) * torch.tensor([height, width])
-    grid = torch.cartesian_prod(torch.arange(height), torch.arange(width)).float()
-    labels = torch.cdist(grid.expand(batch, -1, -1), points).argmin(2)
-    labels[torch.rand(labels.shape, generator=rng) < 0.05] = -1
-    return labels.view(batch, height, width)
-
-
-def boxes_of(x, labels, regions):
-    """(b, r, the pixels of the box (C,h,w), which of them are of the region), where there are."""
-    for b in range(len(x)):
-        for r in range(regions):
-            rows, columns = torch.nonzero(labels[b] == r, as_tuple=True)
-            if len(rows):
-                down = slice(rows.min(), rows.max() + 1)
-                across = slice(columns.min(), columns.max() + 1)
-                yield b, r, x[b][:, down, across], labels[b][down, across] == r
 
 
 def spp_by_loop(x, labels, regions, levels, fill):
@@ -164,7 +140,8 @@ def test_it_is_a_sound_operator(wants_gradient, backend):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # PyTorch's own, of the tools it tests with
             operator = torch.ops.fastseg.region_spp.default
-            torch.library.opcheck(operator, (view, *index, [1, 2], 0.0, backend))
+            for places in {True, wants_gradient}:
+                torch.library.opcheck(operator, (view, *index, [1, 2], 0.0, places, backend))
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # in PyTorch's compiler

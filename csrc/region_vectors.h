@@ -1,0 +1,96 @@
+// Vectors of any type and width, for the kernels of regions.
+
+#ifndef __CUDACC__
+
+// An integer as wide as T: what a comparison of vectors gives, and where a maximum lies.
+template <class T>
+struct WholeOf {
+  using Type = int;
+};
+template <>
+struct WholeOf<double> {
+  using Type = i64;
+};
+template <class T>
+using Whole = typename WholeOf<T>::Type;
+
+// No wider than runs are long: a wider one costs as much, and more of the first-level cache.
+constexpr int VEC_BYTES = LANES < 8 ? 4 * LANES : 32;
+
+template <class T>
+constexpr int WIDE = VEC_BYTES / int(sizeof(T));
+
+template <class T, int N>
+struct VecOf {
+  typedef T Type __attribute__((vector_size(N * sizeof(T))));
+};
+template <class T, int N = WIDE<T>>
+using Vec = typename VecOf<T, N>::Type;
+
+template <class T>
+constexpr T LOWEST = -T(__builtin_inff());
+template <class W>
+constexpr W NOWHERE = sizeof(W) == 4 ? W(0x7fffffff) : W(0x7fffffffffffffff);
+
+// V is a vector, or a single value; p need not be aligned.
+template <class V, class T>
+FN V take(const T* p) {
+  V v;
+  __builtin_memcpy(&v, p, sizeof v);
+  return v;
+}
+template <class V, class T>
+FN void put(T* p, V v) {
+  __builtin_memcpy(p, &v, sizeof v);
+}
+
+template <class T, int N = WIDE<T>>
+FN Vec<Whole<T>, N> lane_numbers() {
+  Vec<Whole<T>, N> lanes;
+  for (int i = 0; i < N; ++i) lanes[i] = i;
+  return lanes;
+}
+
+// The largest value so far and where it is; the first of equals; a NaN is larger than all.
+template <class V, class W>
+struct Best {
+  V value;
+  W at;
+
+  FN void offer(V v, W where) {
+    const auto better = ((v <= value) == 0) & (value == value);
+    value = better ? v : value;
+    at = better ? where : at;
+  }
+
+  // Of one that has seen other pixels, before or after.
+  FN void join(V v, W where) {
+    const W equal = (W)(v == value) | ((W)(v != v) & (W)(value != value));
+    const W better =
+        (W)(v > value) | ((W)(v != v) & (W)(value == value)) | (equal & (W)(where < at));
+    value = better ? v : value;
+    at = better ? where : at;
+  }
+};
+
+// What neighbours alternate in: {a0, b0, a1, b1, …}.
+template <int FROM, class V, std::size_t... I>
+FN V interleave(V a, V b, std::index_sequence<I...>) {
+  return V{(I % 2 ? b : a)[FROM + I / 2]...};
+}
+
+// v[i][j] ↔ v[j][i]
+template <int N, class V>
+FN void transpose(V (&v)[N]) {
+  const auto indices = std::make_index_sequence<N>{};
+  for (int step = 1; step < N; step *= 2) {
+    V w[N];
+    for (int i = 0; i < N / 2; ++i) {
+      w[2 * i] = interleave<0>(v[i], v[i + N / 2], indices);
+      w[2 * i + 1] = interleave<N / 2>(v[i], v[i + N / 2], indices);
+    }
+    for (int i = 0; i < N; ++i) v[i] = w[i];
+  }
+}
+
+#endif

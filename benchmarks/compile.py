@@ -93,9 +93,13 @@ def recorded() -> Iterator[list[Launch]]:
 def triton_launches() -> list[Launch]:
     """What every family's launchers launch: a line each, at shapes that select every variant."""
     from fastseg.ops.inpaint import _triton as inpaint
+    from fastseg.ops.joint import _triton as joint
     from fastseg.ops.ncut import _triton as ncut
 
     with recorded() as launches:
+        for dtype, classes in product((torch.float32, torch.float64), (15, 45)):
+            fields = torch.empty((2, classes, 128, 128), dtype=dtype, device="meta")
+            joint.displaced_joint(fields, fields, 1)
         for dtype, size in product((torch.float32, torch.float64), ((128, 128), (37, 45), (9, 9))):
             planes = torch.empty((2, 3, *size), dtype=dtype, device="meta")
             inpaint.gaussian_filter(planes, 5.0, 11, 2)

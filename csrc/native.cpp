@@ -70,6 +70,7 @@ PYBIND11_MODULE(_native, m) {
   m.def("set_isa", &set_isa, "Use this instruction set from now on.", py::arg("name"));
   bind_confusion(m);
   bind_inpaint(m);
+  bind_joint(m);
   bind_ncut(m);
   bind_region(m);
   bind_region_embed(m);

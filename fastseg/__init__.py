@@ -9,7 +9,9 @@ from .metrics import (
     binary_scores,
     superpixel_scores,
 )
+from .nn import Entropies, class_entropies, kl_consistency, mutual_information, virtual_adversarial
 from .ops.inpaint import IEMResult, IEMStatus, gaussian_filter, gaussian_inpaint, iem
+from .ops.joint import JointPlan, displaced_joint, iic_loss, joint_plan, joint_sum
 from .ops.ncut import soft_ncut
 from .ops.region import (
     RegionIndex,
@@ -19,14 +21,17 @@ from .ops.region import (
     region_spp,
     region_unpool,
 )
+from .ops.scoring import info_nce, infoseg_loss, local_global_scores
 from .ops.slic import slic
 
 __version__ = "0.1.0"
 
 __all__ = [
     "BinaryScores",
+    "Entropies",
     "IEMResult",
     "IEMStatus",
+    "JointPlan",
     "RegionIndex",
     "SegmentationMetrics",
     "SegmentationScores",
@@ -34,9 +39,19 @@ __all__ = [
     "__version__",
     "backends",
     "binary_scores",
+    "class_entropies",
+    "displaced_joint",
     "gaussian_filter",
     "gaussian_inpaint",
     "iem",
+    "iic_loss",
+    "info_nce",
+    "infoseg_loss",
+    "joint_plan",
+    "joint_sum",
+    "kl_consistency",
+    "local_global_scores",
+    "mutual_information",
     "region_index",
     "region_pool",
     "region_resize",
@@ -45,4 +60,5 @@ __all__ = [
     "slic",
     "soft_ncut",
     "superpixel_scores",
+    "virtual_adversarial",
 ]

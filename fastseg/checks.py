@@ -9,6 +9,7 @@ import torch
 __all__ = [
     "check_choice",
     "check_dtype",
+    "check_generator",
     "check_int",
     "check_ints",
     "check_ndim",
@@ -64,6 +65,12 @@ def check_same_device(name: str, tensor: torch.Tensor, other: str, reference: to
         )
 
 
+def check_generator(name: str, value: object) -> None:
+    """`value` is a torch.Generator or None."""
+    if value is not None and not isinstance(value, torch.Generator):
+        raise TypeError(f"`{name}` must be a torch.Generator or None, got {type(value).__name__}")
+
+
 def check_choice(name: str, value: object, allowed: Collection[object]) -> None:
     """`value` is one of those `allowed`."""
     if value not in allowed:
@@ -89,7 +96,9 @@ def check_ints(name: str, values: object, minimum: int, count: int | None = None
             f"`{name}` must be a sequence of {many}integers, got {type(values).__name__}"
         )
     if count not in (None, len(values)):
-        raise ValueError(f"`{name}` must be a sequence of {many}integers, got {len(values)} of them")
+        raise ValueError(
+            f"`{name}` must be a sequence of {many}integers, got {len(values)} of them"
+        )
     for value in values:
         check_int(name, value, minimum)
 

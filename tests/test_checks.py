@@ -19,6 +19,8 @@ def test_good_values_pass():
     checks.check_dtype("x", X, (torch.uint8, torch.float32))
     checks.check_same_device("x", X, "y", X)
     checks.check_choice("mode", "b", ("a", "b"))
+    checks.check_generator("g", None)
+    checks.check_generator("g", torch.Generator())
     for integer in (3, 4, np.int32(3)):
         checks.check_int("n", integer, 3)
     checks.check_int("n", np.int64(5), 1, odd=True)
@@ -56,6 +58,7 @@ def test_good_values_pass():
             ValueError,
             "`a` must be on the device of `b` (cpu), got meta",
         ),
+        ("generator", (0,), TypeError, "`a` must be a torch.Generator or None, got int"),
         ("choice", ("c", ("a", "b")), ValueError, "`a` must be one of 'a', 'b', got 'c'"),
         ("choice", (None, ("a",)), ValueError, "`a` must be one of 'a', got None"),
         ("int", (2, 3), ValueError, "`a` must be an integer of at least 3, got 2"),

@@ -25,7 +25,7 @@ def opencv(images: torch.Tensor, count: int) -> torch.Tensor:
 
 
 def _opencv(image: np.ndarray, size: int) -> np.ndarray:
-    ximgproc = cv2.ximgproc  # type: ignore[attr-defined]  # where there is one
+    ximgproc = cv2.ximgproc
     lab = cv2.cvtColor(np.rint(image * 255).astype(np.uint8), cv2.COLOR_RGB2LAB)
     found = ximgproc.createSuperpixelSLIC(lab, ximgproc.SLIC, size, 10.0)
     found.iterate(10)

@@ -9,6 +9,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 
 from ..checks import check_choice, check_int
+from ..distributed import sum_over
 from ..interop import as_tensor
 from ..ops.confusion import confusion
 from ..ops.confusion.api import check_outside
@@ -145,11 +146,7 @@ class SegmentationMetrics:
         Raises:
             TypeError, ValueError: `mapping` is not as above; a label was too large.
         """
-        counts = self._counts
-        if self.group is not None:
-            counts = counts.clone()
-            torch.distributed.all_reduce(counts, group=self.group)
-        counts = counts.cpu()
+        counts = sum_over(self._counts, self.group).cpu()
         check_outside(counts, self.num_clusters, self.num_classes)
         table = counts[:-2].view(self.num_clusters, self.num_classes).numpy().copy()
         match = _match(table, self.matching) if mapping is None else self._given(mapping)

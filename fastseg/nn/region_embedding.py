@@ -1,12 +1,14 @@
 """The head that turns a feature map into one vector a region."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import nn
 
 from ..checks import check_choice, check_int, check_ints, check_shape, check_tensor
 from ..ops.region import RegionIndex, region_index, region_pool, region_resize, region_spp
+from ..ops.region.embed import check_levels
 
 __all__ = ["RegionEmbedding"]
 
@@ -58,7 +60,7 @@ class RegionEmbedding(nn.Module):
         if out_channels is not None:
             check_int("out_channels", out_channels, 1)
         check_ints("hidden", hidden, 1)
-        check_ints("levels", levels, 1)
+        check_levels(levels)
         check_ints("size", size, 1, 2)
         self.in_channels, self.out_channels = in_channels, out_channels or in_channels
         self.head, self.levels, self.fill, self.size = head, tuple(levels), fill, tuple(size)
@@ -73,7 +75,7 @@ class RegionEmbedding(nn.Module):
             return
         parts = sum(n * n for n in self.levels) if head == "spp" else self.size[0] * self.size[1]
         widths = [in_channels * parts, *hidden, self.out_channels]
-        for before, after in zip(widths[:-1], widths[1:], strict=True):
+        for before, after in pairwise(widths):
             self.layers.extend([nn.Linear(before, after), nn.ReLU()])
         del self.layers[-1]
 

@@ -58,16 +58,18 @@ def filter_transpose_kernel(
 
 def gaussian_filter(x: torch.Tensor, sigma: float, taps: int, passes: int) -> torch.Tensor:
     """K * x, each plane by itself: x (B,C,H,W), contiguous, float32 or float64 → (B,C,H,W)."""
-    with torch.cuda.device_of(x):
-        return _filter_transpose(_filter_transpose(x, sigma, taps, passes), sigma, taps, passes)
-
-
-def _filter_transpose(x: torch.Tensor, sigma: float, taps: int, passes: int) -> torch.Tensor:
-    """x (B,C,H,W), filtered along H → (B,C,W,H)."""
-    batch, channels, height, width = x.shape
     radius = taps // 2 * passes
-    # A taller plane has the rows of one of 2r+1.
-    rows = _rows(min(height, 2 * radius + 1), sigma, taps, passes, x.dtype, x.device)
+    with torch.cuda.device_of(x):
+        for size in x.shape[2:]:
+            # A taller plane has the rows of one of 2r+1.
+            rows = _rows(min(size, 2 * radius + 1), sigma, taps, passes, x.dtype, x.device)
+            x = filter_transpose(x, rows, radius)
+        return x
+
+
+def filter_transpose(x: torch.Tensor, rows: torch.Tensor, radius: int) -> torch.Tensor:
+    """x (B,C,H,W), filtered along H by the matrix of the distinct `rows` → (B,C,W,H)."""
+    batch, channels, height, width = x.shape
     out = x.new_empty((batch, channels, width, height))
     block_h, block_w, block_k, warps = (16, 128, 8, 2) if width > 32 else (16, 32, 8, 1)
     blocks = batch * channels * triton.cdiv(height, block_h) * triton.cdiv(width, block_w)

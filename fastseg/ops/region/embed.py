@@ -30,6 +30,13 @@ def _check(x: torch.Tensor) -> tuple[int, int, int]:
     return batch, height, width
 
 
+def check_levels(levels: object) -> None:
+    """`levels` are those of a pyramid."""
+    check_ints("levels", levels, 1)
+    if not levels:
+        raise ValueError("`levels` must name at least one level, got none")
+
+
 # --- region_spp --------------------------------------------------------------------------------
 
 
@@ -70,9 +77,7 @@ def region_spp(
         BackendUnavailable: the named backend cannot run here.
     """
     shape = _check(x)
-    check_ints("levels", levels, 1)
-    if not levels:
-        raise ValueError("`levels` must name at least one level, got none")
+    check_levels(levels)
     if fill is not None:
         check_number("fill", fill, -float("inf"), exclusive=True)
     index = index_of(labels, num_regions, shape, "x", x, backend)

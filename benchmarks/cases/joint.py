@@ -1,0 +1,143 @@
+"""The loss of IIC on class probabilities of the papers' sizes."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import torch
+
+import fastseg
+
+from ..memory import peak_of
+from ..registry import Problem, Setup, Variant, Work, case, require
+
+SHAPES = (  # B, K, side, T
+    (4, 3, 64, 5),
+    (16, 15, 128, 10),
+    (8, 24, 200, 10),
+    (8, 36, 200, 5),
+    (8, 45, 128, 10),
+)
+QUICK_SHAPES = ((2, 4, 32, 3),)
+# Of displaced_joint alone, where one algorithm overtakes the other.
+PLAN_SHAPES = tuple((8, k, 128, t) for k in (3, 15, 45) for t in (0, 1, 2, 3, 5))
+
+
+def fields(batch: int, classes: int, side: int, device: str) -> list[torch.Tensor]:
+    """Two views' probabilities, alike but for noise."""
+    rng = torch.Generator().manual_seed(0)
+    first, noise = (torch.randn((batch, classes, side, side), generator=rng) for _ in range(2))
+    return [x.softmax(1).to(device) for x in (2 * first, 2 * first + noise)]
+
+
+def both_ways(function: Callable, p: torch.Tensor, q: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Value and gradients."""
+    p, q = p.detach().requires_grad_(), q.detach().requires_grad_()
+    value = function(p, q)
+    return value.detach(), *torch.autograd.grad(value.sum(), (p, q))
+
+
+def check_close(results: dict[str, Any], exact: tuple[torch.Tensor, ...], most: float) -> None:
+    for name, result in results.items():
+        for part, expected in zip(result, exact, strict=True):
+            error = ((part - expected).norm() / expected.norm()).item()
+            require(error <= most, f"{name}: relative error {error:.2e}, need {most:.0e}")
+
+
+def loss(radius: int, per_displacement: bool, backend: str, algorithm: str = "auto") -> Callable:
+    return partial(
+        fastseg.iic_loss,
+        radius=radius,
+        per_displacement=per_displacement,
+        algorithm=algorithm,
+        backend=backend,
+    )
+
+
+def prepare(make: Callable, batch: int, classes: int, side: int, *arguments: Any) -> Callable:
+    """For `peak_of`: the fields are there, and what runs once has run."""
+    function = make(*arguments)
+    both_ways(function, *fields(1, 2, 16, "cpu"))
+    return partial(both_ways, function, *fields(batch, classes, side, "cpu"))
+
+
+def peer_loss(radius: int, per_displacement: bool) -> Callable:
+    from ..peers import joint as peers
+
+    return partial(peers.conv2d_loss, radius=radius, per_displacement=per_displacement)
+
+
+def loss_problem(setup: Setup, shape: tuple, per_displacement: bool, goal: float) -> Problem:
+    batch, classes, side, radius = shape
+    p, q = fields(batch, classes, side, setup.device)
+    # Once over each displacement or the sum of all; each gradient as much again.
+    steps = (2 * radius + 1) ** 2 if per_displacement else 1
+    work = Work(1, 6 * steps * classes * p.numel(), 4 * p.nbytes)
+
+    def variant(name: str, goal: tuple | None, make: Callable, *arguments: Any) -> Variant:
+        memory = partial(peak_of, partial(prepare, make, batch, classes, side, *arguments))
+        run = partial(both_ways, make(*arguments), p, q)
+        return Variant(name, run, lambda _: work, goal, memory if setup.device == "cpu" else None)
+
+    def gate(results: dict[str, Any]) -> None:
+        exact = both_ways(loss(radius, per_displacement, "auto"), p.double(), q.double())
+        check_close(results, exact, 1e-3)
+        error = abs(results[setup.backend][0].item() / exact[0].item() - 1)
+        require(error <= 1e-5, f"{setup.backend}: relative error of the loss {error:.1e}")
+
+    return Problem(
+        f"{batch}×{classes}×{side}×{side}, T={radius}, forward and backward",
+        "call",
+        [
+            variant(setup.backend, None, loss, radius, per_displacement, setup.backend),
+            variant("conv2d", ("≥", goal), peer_loss, radius, per_displacement),
+        ],
+        gate,
+    )
+
+
+def losses(setup: Setup, per_displacement: bool, goal: float) -> Iterator[Problem]:
+    for shape in QUICK_SHAPES if setup.quick else SHAPES:
+        yield loss_problem(setup, shape, per_displacement, 1 if shape == SHAPES[0] else goal)
+
+
+@case("iic_loss", "cpu", "gpu")
+def iic_loss(setup: Setup) -> Iterator[Problem]:
+    """The loss of each displacement and its gradients, against the published program's joint."""
+    yield from losses(setup, True, 8)
+
+
+@case("iic_loss_summed", "cpu", "gpu")
+def iic_loss_summed(setup: Setup) -> Iterator[Problem]:
+    """The loss of the sum over displacements, against the sum of that joint."""
+    yield from losses(setup, False, 50)
+
+
+def the_same(work: Work, _: Any) -> Work:
+    return work
+
+
+@case("joint_plan", "cpu", "gpu")
+def joint_plan(setup: Setup) -> Iterator[Problem]:
+    """Both algorithms of displaced_joint; the first named is the one that the plan takes."""
+    for batch, classes, side, radius in QUICK_SHAPES if setup.quick else PLAN_SHAPES:
+        p, q = fields(batch, classes, side, setup.device)
+        cost = fastseg.joint_plan(p, q, radius).cost
+
+        def run(algorithm: str, p=p, q=q, radius=radius) -> tuple[torch.Tensor, ...]:
+            joint = partial(
+                fastseg.displaced_joint, radius=radius, algorithm=algorithm, backend=setup.backend
+            )
+            return both_ways(joint, p, q)
+
+        def gate(results: dict[str, Any]) -> None:
+            check_close(results, next(iter(results.values())), 1e-5)
+
+        work = Work(1, 6 * (2 * radius + 1) ** 2 * classes * p.numel())
+        ways = [
+            Variant(name, partial(run, name), partial(the_same, work))
+            for name in sorted(cost, key=cost.__getitem__)
+        ]
+        predicted = max(cost.values()) / min(cost.values())
+        shape = f"{batch}×{classes}×{side}×{side}, T={radius}, predicted ratio {predicted:.2g}"
+        yield Problem(shape, "call", ways, gate)

@@ -1,0 +1,44 @@
+"""The operators in plain PyTorch: their definition, the fallback, and the benchmarks' baseline."""
+
+import torch
+import torch.nn.functional as F
+
+
+def displaced_joint(p: torch.Tensor, q: torch.Tensor, radius: int) -> torch.Tensor:
+    """J[dy,dx,k,l] = Σ_b Σ_(y,x) p[b,k,y,x]·q[b,l,y+dy,x+dx]: (2T+1,2T+1,K,L), T = `radius`."""
+    height, width = p.shape[2:]
+    side = 2 * radius + 1
+    padded = F.pad(q, (radius,) * 4)
+    joint = p.new_empty((side, side, p.shape[1], q.shape[1]))
+    for dy in range(side):
+        for dx in range(side):
+            window = padded[..., dy : dy + height, dx : dx + width]
+            joint[dy, dx] = torch.einsum("bkyx,blyx->kl", p, window)
+    return joint
+
+
+def displaced_mix(weights: torch.Tensor, q: torch.Tensor, radius: int) -> torch.Tensor:
+    """out[b,k,y,x] = Σ_(dy,dx,l) weights[dy,dx,k,l]·q[b,l,y+dy,x+dx]: (B,K,H,W)."""
+    return F.conv2d(q, weights.permute(2, 3, 0, 1), padding=radius)
+
+
+def box_sum(x: torch.Tensor, radius: int) -> torch.Tensor:
+    """The sum over the square of side 2T+1 around each pixel, zero outside the image."""
+    return F.avg_pool2d(x, 2 * radius + 1, stride=1, padding=radius, divisor_override=1)
+
+
+def spectral_joint(p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
+    """Σ_b conj(p[b,k,f])·q[b,l,f]: spectra (B,K,n,m), (B,L,n,m) → (n,2,K,L,m), real | imaginary."""
+    # Not the lazy `conj`, which the first run of a compiled graph passes over.
+    joint = torch.einsum("bknm,blnm->nklm", torch.conj_physical(p), q)
+    return torch.stack((joint.real, joint.imag), 1)
+
+
+def spectral_mix(weights: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
+    """Σ_l conj(weights[k,l,f])·q[b,l,f]: (n,2,K,L,m) and a spectrum (B,L,n,m) → (B,K,n,m)."""
+    return torch.einsum("nklm,blnm->bknm", torch.complex(weights[:, 0], -weights[:, 1]), q)
+
+
+def spectral_width(m: int, dtype: torch.dtype) -> int:
+    """m' of the sums above, for images of width m."""
+    return m // 2 + 1

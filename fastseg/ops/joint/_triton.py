@@ -1,0 +1,122 @@
+"""Displaced joints and box sums on a GPU.
+
+The products over displacements are one matrix product each, K×N by N×L for all N pixels, with the
+displacement in the addresses. The pixels are cut into shares whose results are added afterwards in
+a fixed order, so that there are blocks enough and the bits do not depend on which ends first.
+"""
+
+from functools import cache
+
+import torch
+import triton
+import triton.language as tl
+
+from ..inpaint._triton import filter_transpose
+from ._reference import displaced_mix, spectral_joint, spectral_mix, spectral_width
+
+__all__ = [
+    "box_sum",
+    "displaced_joint",
+    "displaced_mix",  # a convolution, which cuDNN does well
+    "spectral_joint",
+    "spectral_mix",
+    "spectral_width",
+]
+
+# Blocks that fill a card of 132 multiprocessors a few times over.
+BLOCKS = 2048
+
+
+@triton.jit
+def displaced_joint_kernel(
+    p_p,  # (B,K,H,W)
+    p_q,  # (B,L,H,W)
+    p_out,  # (shares,2T+1,2T+1,K,L)
+    B,
+    K,
+    L,
+    H,
+    W,
+    radius,
+    steps,  # of BLOCK_N pixels of one image that a block sums
+    PRECISION: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    BLOCK_L: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+):
+    """One displacement, one share of the pixels, one tile of the classes."""
+    side = 2 * radius + 1
+    share, displacement = tl.program_id(0) // (side * side), tl.program_id(0) % (side * side)
+    dy, dx = displacement // side - radius, displacement % side - radius
+    o_k = tl.program_id(1) * BLOCK_K + tl.arange(0, BLOCK_K)
+    o_l = tl.program_id(2) * BLOCK_L + tl.arange(0, BLOCK_L)
+    plane = H * W
+    pieces = tl.cdiv(plane, BLOCK_N)
+    o_planes_p, o_planes_q = o_k[:, None].to(tl.int64) * plane, o_l[None, :].to(tl.int64) * plane
+    b_out = tl.zeros((BLOCK_K, BLOCK_L), p_p.dtype.element_ty)
+    for piece in range(share * steps, tl.minimum((share + 1) * steps, B * pieces)):
+        image = (piece // pieces).to(tl.int64) * plane
+        o_n = piece % pieces * BLOCK_N + tl.arange(0, BLOCK_N)
+        y, x = o_n // W + dy, o_n % W + dx
+        m_n = (o_n < plane) & (y >= 0) & (y < H) & (x >= 0) & (x < W)
+        # (BLOCK_K,BLOCK_N) of p, (BLOCK_N,BLOCK_L) of q
+        o_p = image * K + o_planes_p + o_n[None, :]
+        b_p = tl.load(p_p + o_p, m_n[None, :] & (o_k < K)[:, None], 0)
+        o_q = image * L + o_planes_q + (o_n + dy * W + dx)[:, None]
+        b_q = tl.load(p_q + o_q, m_n[:, None] & (o_l < L)[None, :], 0)
+        b_out = tl.dot(b_p, b_q, b_out, input_precision=PRECISION, out_dtype=b_out.dtype)
+    o_out = tl.program_id(0).to(tl.int64) * K * L + o_k[:, None] * L + o_l[None, :]
+    tl.store(p_out + o_out, b_out, (o_k < K)[:, None] & (o_l < L)[None, :])
+
+
+def displaced_joint(p: torch.Tensor, q: torch.Tensor, radius: int) -> torch.Tensor:
+    """See `_reference.displaced_joint`; p and q are contiguous, float32 or float64.
+
+    Products of float32 are rounded as `torch.set_float32_matmul_precision` says: to TF32 at "high"
+    and "medium".
+    """
+    (batch, classes, height, width), others = p.shape, q.shape[1]
+    side = 2 * radius + 1
+    tf32 = p.dtype == torch.float32 and torch.get_float32_matmul_precision() != "highest"
+    block_k, block_l = (min(32, max(16, triton.next_power_of_2(n))) for n in (classes, others))
+    block_n = 32 if p.dtype == torch.float32 else 16
+    tiles = triton.cdiv(classes, block_k), triton.cdiv(others, block_l)
+    total = batch * triton.cdiv(height * width, block_n)
+    steps = triton.cdiv(total, max(1, BLOCKS // (side * side * tiles[0] * tiles[1])))
+    shares = triton.cdiv(total, steps)
+    joint = p.new_empty((shares, side, side, classes, others))
+    with torch.cuda.device_of(p):
+        displaced_joint_kernel[(shares * side * side, *tiles)](
+            p,
+            q,
+            joint,
+            batch,
+            classes,
+            others,
+            height,
+            width,
+            radius,
+            steps,
+            PRECISION="tf32" if tf32 else "ieee",
+            BLOCK_K=block_k,
+            BLOCK_L=block_l,
+            BLOCK_N=block_n,
+            num_warps=block_k * block_l // 256,
+            num_stages=2,
+        )
+    return joint.sum(0)
+
+
+def box_sum(x: torch.Tensor, radius: int) -> torch.Tensor:
+    """See `_reference.box_sum`; x is contiguous, float32 or float64."""
+    with torch.cuda.device_of(x):
+        for _ in range(2):
+            rows = _ones(min(x.shape[2], 2 * radius + 1), 2 * radius + 1, x.dtype, x.device)
+            x = filter_transpose(x, rows, radius)
+        return x
+
+
+# Without a limit, since a captured CUDA graph keeps the address: an evicted table would be freed.
+@cache
+def _ones(rows: int, taps: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    return torch.ones((rows, taps), dtype=dtype, device=device)

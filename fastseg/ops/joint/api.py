@@ -1,0 +1,321 @@
+"""Public functions of the family, the operators they register, and their checks."""
+
+from typing import Any
+
+import torch
+from torch.library import define, impl, register_autograd, register_fake
+
+from ... import backends
+from ...checks import (
+    INT32_MAX,
+    check_choice,
+    check_dtype,
+    check_int,
+    check_ndim,
+    check_number,
+    check_same_device,
+    check_shape,
+    check_tensor,
+)
+from ...distributed import sum_over
+from . import _fft
+from .plan import ALGORITHMS, joint_plan
+
+__all__ = ["displaced_joint", "iic_loss", "joint_sum"]
+
+FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+# Below it probabilities count as it in logarithms, as in the published program of IIC.
+LEAST = 2.0**-52
+
+define("fastseg::box_sum", "(Tensor x, int radius, str backend) -> Tensor")
+define(
+    "fastseg::displaced_joint",
+    "(Tensor p, Tensor q, int radius, str algorithm, str backend)"
+    " -> (Tensor joint, Tensor p_hat, Tensor q_hat)",
+)
+define(
+    "fastseg::displaced_mix",
+    "(Tensor weights, Tensor q, Tensor? q_hat, int radius, str algorithm, str backend) -> Tensor",
+)
+
+
+def _check_fields(
+    p: torch.Tensor, q: torch.Tensor, radius: int, mask: torch.Tensor | None, backend: str
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """p and q in the dtype they are summed in, zero where the mask is."""
+    for name, field in (("p", p), ("q", q)):
+        check_tensor(name, field)
+        check_ndim(name, field, "BKHW")
+        check_dtype(name, field, FLOATS)
+    batch, _, height, width = p.shape
+    check_shape("q", q, (batch, None, height, width))
+    check_same_device("q", q, "p", p)
+    if height * width > INT32_MAX:
+        raise ValueError(f"`p` must have at most {INT32_MAX} pixels an image, got {height}×{width}")
+    check_int("radius", radius, 0)
+    if radius >= min(height, width):
+        raise ValueError(
+            f"`radius` must be less than the shorter side of `p` ({min(height, width)}), "
+            f"got {radius}"
+        )
+    if not torch.compiler.is_compiling():  # a compiled graph finds out when it runs
+        backends.resolve("displaced_joint", p.device, backend)
+    dtype = torch.promote_types(torch.promote_types(p.dtype, q.dtype), torch.float32)
+    p, q = p.to(dtype), q.to(dtype)
+    if mask is None:
+        return p, q
+    check_tensor("mask", mask)
+    check_dtype("mask", mask, (torch.bool,))
+    check_shape("mask", mask, (batch, height, width))
+    check_same_device("mask", mask, "p", p)
+    out = ~mask[:, None]
+    return p.masked_fill(out, 0), q.masked_fill(out, 0)
+
+
+# --- displaced_joint ---------------------------------------------------------------------------
+
+
+def displaced_joint(
+    p: torch.Tensor,
+    q: torch.Tensor,
+    radius: int,
+    mask: torch.Tensor | None = None,
+    algorithm: str = "auto",
+    backend: str = "auto",
+) -> torch.Tensor:
+    """Joint distribution of two label fields for every displacement of one against the other, not
+    normalised (Ji et al., "Invariant Information Clustering", ICCV 2019, §3.3).
+
+        J[dy,dx,k,l] = Σ_b Σ_(y,x) p[b,k,y,x]·q[b,l,y+dy−T,x+dx−T],  zero outside the image
+
+    Differentiable in `p` and `q`, any number of times.
+
+    Args:
+        p: (B,K,H,W), float; half precision is summed in float32.
+        q: (B,L,H,W), float.
+        radius: T, the largest displacement along an axis, less than the shorter side.
+        mask: (B,H,W) bool; pixels where it is False are left out of both.
+        algorithm: "direct" sums the products of each displacement, "fft" multiplies spectra; "auto"
+            takes what `joint_plan` finds cheaper. The result of "fft" has an error of about the
+            dtype's rounding of the largest entry.
+        backend: "auto", or one of `fastseg.backends.NAMES`.
+
+    Returns:
+        (2T+1,2T+1,K,L), float64 if `p` or `q` is, else float32.
+
+    Raises:
+        TypeError, ValueError: an argument is not as above.
+        BackendUnavailable: the named backend cannot run here.
+    """
+    p, q = _check_fields(p, q, radius, mask, backend)
+    check_choice("algorithm", algorithm, ("auto", *ALGORITHMS))
+    if algorithm == "auto":
+        algorithm = joint_plan(p, q, radius).algorithm
+    return torch.ops.fastseg.displaced_joint(p, q, radius, algorithm, backend)[0]
+
+
+@impl("fastseg::displaced_joint", ("CPU", "CUDA"))
+def _displaced_joint(p: torch.Tensor, q: torch.Tensor, radius: int, algorithm: str, backend: str):
+    joint, p_hat, q_hat = _displaced_joint_fake(p, q, radius, algorithm, backend)
+    if p.numel() == 0 or q.numel() == 0:
+        return joint.zero_(), p_hat, q_hat
+    kernel = backends.load("displaced_joint", p.device, backend)
+    p, q = p.contiguous(), q.contiguous()
+    with torch.autocast(p.device.type, enabled=False):
+        if algorithm == "direct":
+            return kernel.displaced_joint(p, q, radius), p_hat, q_hat
+        size = _fft.spectrum_size(p.shape, radius)
+        p_hat, q_hat = _fft.spectrum(p, radius), _fft.spectrum(q, radius)
+        return _fft.displaced_joint(p_hat, q_hat, size, radius, kernel), p_hat, q_hat
+
+
+@register_fake("fastseg::displaced_joint")
+def _displaced_joint_fake(p, q, radius, algorithm, backend):
+    side, size = 2 * radius + 1, (0, 0)
+    if algorithm == "fft" and p.numel() and q.numel():
+        n, m = _fft.spectrum_size(p.shape, radius)
+        size = n, m // 2 + 1
+    joint = p.new_empty((side, side, p.shape[1], q.shape[1]))
+    return joint, *(x.new_empty((*x.shape[:2], *size), dtype=x.dtype.to_complex()) for x in (p, q))
+
+
+def _keep_joint(ctx, inputs, output) -> None:
+    p, q, ctx.radius, ctx.algorithm, ctx.backend = inputs
+    ctx.save_for_backward(p, q, *output[1:])
+    ctx.mark_non_differentiable(*output[1:])
+
+
+def _displaced_joint_backward(ctx, grad: torch.Tensor, *_):
+    p, q, p_hat, q_hat = ctx.saved_tensors
+    options = ctx.radius, ctx.algorithm, ctx.backend
+    of_p, of_q = ctx.needs_input_grad[:2]
+    mix = torch.ops.fastseg.displaced_mix
+    back = mix(grad, q, q_hat, *options) if of_p else None
+    return back, mix(_adjoint(grad), p, p_hat, *options) if of_q else None, None, None, None
+
+
+def _adjoint(weights: torch.Tensor) -> torch.Tensor:
+    """The weights of the adjoint of `displaced_mix`."""
+    return weights.flip(0, 1).mT
+
+
+register_autograd("fastseg::displaced_joint", _displaced_joint_backward, setup_context=_keep_joint)
+
+
+@impl("fastseg::displaced_mix", ("CPU", "CUDA"))
+def _displaced_mix(weights, q, q_hat, radius, algorithm, backend):
+    if q.numel() == 0 or weights.numel() == 0:
+        return _displaced_mix_fake(weights, q, q_hat, radius, algorithm, backend).zero_()
+    kernel = backends.load("displaced_joint", q.device, backend)
+    with torch.autocast(q.device.type, enabled=False):
+        if algorithm == "direct":
+            return kernel.displaced_mix(weights.contiguous(), q.contiguous(), radius)
+        size = _fft.spectrum_size(q.shape, radius)
+        if q_hat is None:
+            q_hat = _fft.spectrum(q.contiguous(), radius)
+        return _fft.displaced_mix(weights, q_hat, size, radius, q.shape, kernel)
+
+
+@register_fake("fastseg::displaced_mix")
+def _displaced_mix_fake(weights, q, q_hat, radius, algorithm, backend):
+    return q.new_empty((q.shape[0], weights.shape[2], *q.shape[2:]))
+
+
+def _keep_mix(ctx, inputs, output) -> None:
+    weights, q, _, *ctx.options = inputs
+    ctx.save_for_backward(weights, q)
+
+
+def _displaced_mix_backward(ctx, grad: torch.Tensor):
+    weights, q = ctx.saved_tensors
+    of_weights = torch.ops.fastseg.displaced_joint(grad, q, *ctx.options)[0]
+    of_q = torch.ops.fastseg.displaced_mix(_adjoint(weights), grad, None, *ctx.options)
+    return of_weights, of_q, None, None, None, None
+
+
+register_autograd("fastseg::displaced_mix", _displaced_mix_backward, setup_context=_keep_mix)
+
+
+# --- joint_sum ---------------------------------------------------------------------------------
+
+
+def joint_sum(
+    p: torch.Tensor,
+    q: torch.Tensor,
+    radius: int,
+    mask: torch.Tensor | None = None,
+    backend: str = "auto",
+) -> torch.Tensor:
+    """The sum of `displaced_joint` over all displacements, at the cost of one of them.
+
+        Σ_d J[d,k,l] = Σ_b Σ_(y,x) p[b,k,y,x]·(□ q)[b,l,y,x],  □ the sum over (2T+1)² pixels
+
+    Differentiable in `p` and `q`, any number of times.
+
+    Args:
+        p, q, radius, mask, backend: as in `displaced_joint`.
+
+    Returns:
+        (K,L), float64 if `p` or `q` is, else float32.
+
+    Raises:
+        TypeError, ValueError: an argument is not as in `displaced_joint`.
+        BackendUnavailable: the named backend cannot run here.
+    """
+    p, q = _check_fields(p, q, radius, mask, backend)
+    if radius:
+        q = torch.ops.fastseg.box_sum(q, radius, backend)
+    return torch.ops.fastseg.displaced_joint(p, q, 0, "direct", backend)[0][0, 0]
+
+
+@impl("fastseg::box_sum", ("CPU", "CUDA"))
+def _box_sum(x: torch.Tensor, radius: int, backend: str):
+    if x.numel() == 0:
+        return _box_sum_fake(x, radius, backend)
+    return backends.load("box_sum", x.device, backend).box_sum(x.contiguous(), radius)
+
+
+@register_fake("fastseg::box_sum")
+def _box_sum_fake(x, radius, backend):
+    return torch.empty_like(x, memory_format=torch.contiguous_format)
+
+
+def _keep_box(ctx, inputs, output) -> None:
+    ctx.options = inputs[1:]
+
+
+def _box_sum_backward(ctx, grad: torch.Tensor):
+    return torch.ops.fastseg.box_sum(grad, *ctx.options), None, None
+
+
+register_autograd("fastseg::box_sum", _box_sum_backward, setup_context=_keep_box)
+
+
+# --- iic_loss ----------------------------------------------------------------------------------
+
+
+def iic_loss(
+    p: torch.Tensor,
+    q: torch.Tensor,
+    radius: int,
+    lamb: float = 1.0,
+    mask: torch.Tensor | None = None,
+    per_displacement: bool = True,
+    symmetric: bool = True,
+    group: Any = None,
+    algorithm: str = "auto",
+    backend: str = "auto",
+) -> torch.Tensor:
+    """Negative mutual information of two label fields over displacements, in nats.
+
+        P_d = J_d / ΣJ_d (then ½(P_d + P_dᵀ) if `symmetric`)
+        loss = mean over d of −Σ_kl P_d[k,l]·(ln P_d[k,l] − λ ln Σ_l P_d[k,l] − λ ln Σ_k P_d[k,l])
+
+    (Ji et al., "Invariant Information Clustering", ICCV 2019, Eq. 5; λ as in its published program,
+    which also takes the mean over displacements: `per_displacement`. Without that, P is the sum
+    over displacements, normalised.) The fields need not sum to 1 over the classes, since joints
+    are normalised; a pixel counts as much as its values. Nothing counted gives loss 0 and gradient
+    0. Differentiable in `p` and `q`.
+
+    Args:
+        p, q: (B,K,H,W) class probabilities of two views, pixel on pixel.
+        radius: T, the largest displacement along an axis, less than the shorter side.
+        lamb: λ, the weight of the marginal entropies.
+        mask: (B,H,W) bool; pixels where it is False are left out of both.
+        per_displacement: take the mean of the loss over displacements; else the loss of their sum.
+        symmetric: make each joint symmetric, as the published program does.
+        group: a `torch.distributed` group (`torch.distributed.group.WORLD` for all ranks), whose
+            joints are summed before the logarithm: every rank then gets the loss of the whole
+            batch, and DistributedDataParallel, which averages gradients, that batch's gradient.
+        algorithm, backend: as in `displaced_joint`; the sum of displacements has one algorithm.
+
+    Returns:
+        A scalar, float64 if `p` or `q` is, else float32.
+
+    Raises:
+        TypeError, ValueError: an argument is not as above.
+        BackendUnavailable: the named backend cannot run here.
+    """
+    check_number("lamb", lamb, 0)
+    for name, flag in (("per_displacement", per_displacement), ("symmetric", symmetric)):
+        check_choice(name, flag, (True, False))
+    if isinstance(p, torch.Tensor) and p.ndim == 4 and isinstance(q, torch.Tensor):
+        check_shape("q", q, tuple(p.shape))
+    if per_displacement:
+        joint = displaced_joint(p, q, radius, mask, algorithm, backend)
+    else:
+        joint = joint_sum(p, q, radius, mask, backend)
+    dtype = joint.dtype
+    # Entropies nearly cancel where the fields are nearly independent: in float64, for it is small.
+    # "fft" leaves rounding where there is nothing.
+    joint = sum_over(joint.double(), group).clamp(min=0)
+    total = joint.sum((-1, -2), keepdim=True)
+    joint = joint / torch.where(total > 0, total, 1)
+    if symmetric:
+        joint = (joint + joint.mT) / 2
+    marginals = _log(joint.sum(-1, keepdim=True)) + _log(joint.sum(-2, keepdim=True))
+    return (joint * (lamb * marginals - _log(joint))).sum((-1, -2)).mean().to(dtype)
+
+
+def _log(p: torch.Tensor) -> torch.Tensor:
+    return p.clamp(min=LEAST).log()

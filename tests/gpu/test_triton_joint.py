@@ -1,0 +1,167 @@
+"""The Triton kernels of joints against the reference: compiled on a GPU, else interpreted."""
+
+import pytest
+import torch
+
+pytest.importorskip("triton")
+
+from benchmarks.compile import recorded
+from fastseg import backends, displaced_joint, iic_loss, joint_sum
+from fastseg.ops.joint import _reference, _triton
+
+# Where there is a GPU, all of these need it: `pytest -m gpu` then runs them.
+pytestmark = [pytest.mark.gpu] if torch.cuda.is_available() else []
+
+CASES = [  # (B,K,L,H,W), T
+    ((1, 1, 1, 1, 1), 0),
+    ((2, 3, 2, 9, 13), 1),
+    ((1, 17, 5, 8, 7), 1),  # more classes than the smallest tile
+    ((3, 2, 3, 5, 11), 2),
+]
+
+
+@pytest.fixture
+def backend(device, monkeypatch):
+    """The name by which the public functions reach the Triton kernels."""
+    if device.type == "cuda":
+        return "triton"
+    monkeypatch.setattr(backends, "load", lambda operator, device, backend: _triton)
+    return "auto"
+
+
+@pytest.fixture(autouse=True)
+def poisoned():
+    """Fresh memory is NaN."""
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+def fields(sizes, dtype, device="cpu"):
+    batch, classes, others, height, width = sizes
+    rng = torch.Generator().manual_seed(0)
+    p = torch.rand((batch, classes, height, width), generator=rng, dtype=dtype)
+    return p.to(device), torch.rand((batch, others, height, width), generator=rng, dtype=dtype).to(
+        device
+    )
+
+
+def assert_close(actual, expected, dtype):
+    error = (actual.double().cpu() - expected).norm() / expected.norm()
+    assert error <= (1e-12 if dtype == torch.float64 else 1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("sizes", "radius"), CASES)
+def test_joint_equals_the_reference(sizes, radius, dtype, device):
+    p, q = fields(sizes, dtype)
+    expected = _reference.displaced_joint(p.double(), q.double(), radius)
+    actual = _triton.displaced_joint(p.to(device), q.to(device), radius)
+    assert actual.dtype == dtype
+    assert_close(actual, expected, dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("shape", "radius"), [((2, 3, 9, 13), 2), ((1, 1, 5, 40), 4)])
+def test_box_sum_equals_the_reference(shape, radius, dtype, device):
+    x = torch.rand(shape, dtype=dtype, generator=torch.Generator().manual_seed(0))
+    actual = _triton.box_sum(x.to(device), radius)
+    assert_close(actual, _reference.box_sum(x.double(), radius), dtype)
+
+
+@pytest.mark.parametrize("per_displacement", [True, False])
+def test_loss_and_gradients(per_displacement, device, backend):
+    p, q = (x.requires_grad_() for x in fields((2, 3, 3, 6, 7), torch.float32, device))
+
+    def run(p, q, backend):
+        options = {"algorithm": "direct", "backend": backend}
+        loss = iic_loss(p, q, 1, 1, None, per_displacement, **options)
+        return loss.detach(), *torch.autograd.grad(loss, (p, q))
+
+    actual = run(p, q, backend)
+    joint = joint_sum(p, q, 1, backend=backend)
+    assert_close(
+        joint, displaced_joint(p, q, 1, backend=backend).double().cpu().sum((0, 1)), p.dtype
+    )
+    p, q = (x.detach().double().cpu().requires_grad_() for x in (p, q))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(backends, "load", lambda operator, device, backend: _reference)
+        expected = run(p, q, "auto")
+    for one, other in zip(actual, expected, strict=True):
+        torch.testing.assert_close(one.double().cpu(), other, rtol=1e-4, atol=1e-6)
+
+
+def test_shares_are_summed(device, monkeypatch):
+    p, q = fields((2, 3, 3, 20, 11), torch.float32)
+    whole = _triton.displaced_joint(p.to(device), q.to(device), 1)
+    monkeypatch.setattr(_triton, "BLOCKS", 9)  # a block a displacement
+    one = _triton.displaced_joint(p.to(device), q.to(device), 1)
+    torch.testing.assert_close(one, whole)
+    assert torch.equal(one, _triton.displaced_joint(p.to(device), q.to(device), 1))
+
+
+@pytest.mark.parametrize(("sizes", "radius"), CASES[1:3])
+def test_no_access_outside_the_tensors(sizes, radius, device):
+    """The launch again between walls: NaN around what it reads, known values around the rest."""
+    p, q = fields(sizes, torch.float32, device)
+
+    def walled(tensor, value):
+        memory = tensor.new_full((tensor.numel() + 4096,), value)
+        inside = memory[2048:-2048].view(tensor.shape)
+        return inside.copy_(tensor), memory
+
+    with recorded() as launches:
+        _triton.displaced_joint(p, q, radius)
+    (launch,) = launches
+    out, memory = walled(torch.zeros_like(launch.arguments["p_out"]), 7.0)
+    inside = {"p_p": walled(p, torch.nan)[0], "p_q": walled(q, torch.nan)[0], "p_out": out}
+    launch.kernel[launch.blocks](**(launch.arguments | inside), **launch.options)
+    assert (memory[:2048] == 7).all()
+    assert (memory[-2048:] == 7).all()
+    assert torch.equal(out.sum(0), _triton.displaced_joint(p, q, radius))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "radius"),
+    [
+        ((1, 1, 1, 1, 1), 0),
+        ((60, 24, 24, 200, 200), 10),
+        ((2, 100, 3, 64, 64), 1),
+        ((3, 200, 2, 40_000, 50_000), 0),  # more values than int32 can count
+    ],
+)
+def test_launch(sizes, radius):
+    """Every pixel in one share, every class in one tile, no more blocks than a grid has."""
+    batch, classes, others, height, width = sizes
+    p = torch.empty((batch, classes, height, width), device="meta")
+    q = torch.empty((batch, others, height, width), device="meta")
+    with recorded() as launches:
+        joint = _triton.displaced_joint(p, q, radius)
+    side = 2 * radius + 1
+    assert joint.shape == (side, side, classes, others)
+    (launch,) = launches
+    arguments = launch.arguments
+    assert set(arguments) == set(launch.kernel.arg_names)
+    shares = len(arguments["p_out"])
+    pieces = batch * -(-height * width // arguments["BLOCK_N"])
+    assert shares * arguments["steps"] >= pieces > (shares - 1) * arguments["steps"]
+    assert launch.blocks[0] == shares * side * side < 2**31
+    assert launch.blocks[1] * arguments["BLOCK_K"] >= classes
+    assert launch.blocks[2] * arguments["BLOCK_L"] >= others
+    assert all(arguments[f"BLOCK_{axis}"] >= 16 for axis in "KLN")
+
+
+def test_precision_is_that_of_matrix_products():
+    p = torch.empty((1, 2, 8, 8), device="meta")
+    chosen = torch.get_float32_matmul_precision()
+    found = []
+    try:
+        for name in ("highest", "high"):
+            torch.set_float32_matmul_precision(name)
+            with recorded() as launches:
+                _triton.displaced_joint(p, p, 1)
+                _triton.displaced_joint(p.double(), p.double(), 1)
+            found.append([launch.arguments["PRECISION"] for launch in launches])
+    finally:
+        torch.set_float32_matmul_precision(chosen)
+    assert found == [["ieee", "ieee"], ["tf32", "ieee"]]

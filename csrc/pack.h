@@ -57,7 +57,7 @@ FN Pack<T> series_from(Pack<T> f) {
 
 // 2ᵗ for t ≤ 0; never 0: at least the smallest power of 2 with a reciprocal, or so. The series of
 // 2ᶠ for the fraction f of t in [−½, ½], its exponent raised by the rest. Within 2 units in the
-// last place.
+// last place, and faster than gathers from a table.
 template <class T>
 FN Pack<T> power_of_two(Pack<T> t) {
   using E = Exponential<T>;

@@ -94,6 +94,7 @@ def triton_launches() -> list[Launch]:
     """What every family's launchers launch: a line each, at shapes that select every variant."""
     from fastseg.ops.inpaint import _triton as inpaint
     from fastseg.ops.joint import _triton as joint
+    from fastseg.ops.ncut import _triton as ncut
 
     with recorded() as launches:
         for dtype, classes in product((torch.float32, torch.float64), (15, 45)):
@@ -102,6 +103,9 @@ def triton_launches() -> list[Launch]:
         for dtype, size in product((torch.float32, torch.float64), ((128, 128), (37, 45), (9, 9))):
             planes = torch.empty((2, 3, *size), dtype=dtype, device="meta")
             inpaint.gaussian_filter(planes, 5.0, 11, 2)
+            for classes in (3, 20):
+                p = torch.empty((2, classes, *size), dtype=dtype, device="meta")
+                ncut.ncut_sums(p, planes, 5, 10.0, 4.0)
     return launches
 
 

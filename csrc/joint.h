@@ -2,33 +2,6 @@
 
 #ifndef __CUDACC__
 
-// A vector of T as long as the registers.
-template <class T>
-struct PackOf {
-  static constexpr int WIDTH = 4 * LANES / int(sizeof(T));
-  typedef T Type __attribute__((vector_size(4 * LANES)));
-};
-template <class T>
-using Pack = typename PackOf<T>::Type;
-template <class T>
-constexpr int WIDTH = PackOf<T>::WIDTH;
-
-template <class T>
-FN Pack<T> take(const T* p) {
-  Pack<T> v;
-  __builtin_memcpy(&v, p, sizeof v);
-  return v;
-}
-template <class T>
-FN void put(T* p, Pack<T> v) {
-  __builtin_memcpy(p, &v, sizeof v);
-}
-
-template <class T>
-FN int whole_packs(int n) {
-  return (n + WIDTH<T> - 1) / WIDTH<T> * WIDTH<T>;
-}
-
 // --- sums over squares --------------------------------------------------------------------------
 
 // out[i] = Σ in[i … i+w−1] for i in [0, n), in place; in[n … n+w−2] is read, and lost. Sums of 1,

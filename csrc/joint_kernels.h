@@ -2,6 +2,8 @@
 
 #include "block.h"
 //
+#include "pack.h"
+//
 #include "joint.h"
 
 // What joint.cpp sees of them.

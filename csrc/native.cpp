@@ -68,8 +68,10 @@ PYBIND11_MODULE(_native, m) {
   m.def("isa", &isa, "The instruction set in use.");
   m.def("isas", &isas, "The instruction sets that this machine runs.");
   m.def("set_isa", &set_isa, "Use this instruction set from now on.", py::arg("name"));
+  bind_confusion(m);
   bind_inpaint(m);
   bind_joint(m);
+  bind_ncut(m);
   bind_region(m);
   bind_region_embed(m);
   bind_region_index(m);

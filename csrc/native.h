@@ -31,8 +31,10 @@ namespace py = pybind11;
 
 extern int chosen_isa;  // index of the instruction set in use (native.cpp)
 
+void bind_confusion(py::module_& m);
 void bind_inpaint(py::module_& m);
 void bind_joint(py::module_& m);
+void bind_ncut(py::module_& m);
 void bind_region(py::module_& m);
 void bind_region_embed(py::module_& m);
 void bind_region_index(py::module_& m);

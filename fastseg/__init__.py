@@ -1,10 +1,18 @@
 """fastseg: kernel-accelerated unsupervised image segmentation."""
 
 from . import backends
-from .metrics import BinaryScores, SuperpixelScores, binary_scores, superpixel_scores
+from .metrics import (
+    BinaryScores,
+    SegmentationMetrics,
+    SegmentationScores,
+    SuperpixelScores,
+    binary_scores,
+    superpixel_scores,
+)
 from .nn import Entropies, class_entropies, kl_consistency, mutual_information, virtual_adversarial
 from .ops.inpaint import IEMResult, IEMStatus, gaussian_filter, gaussian_inpaint, iem
 from .ops.joint import JointPlan, displaced_joint, iic_loss, joint_plan, joint_sum
+from .ops.ncut import soft_ncut
 from .ops.region import (
     RegionIndex,
     region_index,
@@ -25,6 +33,8 @@ __all__ = [
     "IEMStatus",
     "JointPlan",
     "RegionIndex",
+    "SegmentationMetrics",
+    "SegmentationScores",
     "SuperpixelScores",
     "__version__",
     "backends",
@@ -48,6 +58,7 @@ __all__ = [
     "region_spp",
     "region_unpool",
     "slic",
+    "soft_ncut",
     "superpixel_scores",
     "virtual_adversarial",
 ]

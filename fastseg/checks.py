@@ -17,6 +17,8 @@ __all__ = [
     "check_same_device",
     "check_shape",
     "check_tensor",
+    "check_value_range",
+    "check_within",
 ]
 
 INT32_MAX = 2**31 - 1
@@ -113,3 +115,29 @@ def check_number(name: str, value: object, minimum: float, exclusive: bool = Fal
     if not good or number == math.inf:
         bound = "greater than" if exclusive else "at least"
         raise ValueError(f"`{name}` must be finite and {bound} {minimum:g}, got {number:g}")
+
+
+def check_value_range(
+    images: torch.Tensor, value_range: tuple[float, float] | None
+) -> tuple[float, float]:
+    """Lowest and highest pixel value: `value_range` if given, else that of the dtype."""
+    if value_range is None:
+        return (0.0, 255.0) if images.dtype == torch.uint8 else (0.0, 1.0)
+    try:
+        lo, hi = map(float, value_range)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"`value_range` must be two numbers, got {value_range!r}") from error
+    if not lo < hi or hi - lo == math.inf:
+        raise ValueError(f"`value_range` must be finite and increasing, got ({lo:g}, {hi:g})")
+    return lo, hi
+
+
+def check_within(name: str, images: torch.Tensor, lo: float, hi: float) -> None:
+    """Float pixels on the CPU lie in the value range; elsewhere a look would wait for the GPU."""
+    if images.device.type == "cpu" and images.is_floating_point() and images.numel():
+        low, high = images.aminmax()
+        if not (low >= lo and high <= hi):
+            raise ValueError(
+                f"`{name}` must lie in the value range [{lo:g}, {hi:g}], "
+                f"got {low.item():g} … {high.item():g}"
+            )

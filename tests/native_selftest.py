@@ -199,6 +199,48 @@ def check_slic(native: ModuleType) -> None:
     assert results[0][1] == [[2 * (y > 10) + (x > 10) for x in range(side)] for y in range(side)]
 
 
+def check_ncut(native: ModuleType) -> None:
+    """Pixels beside each other of two colours, by the sum written out; ones give the degrees."""
+    width, a, b = 40, math.exp(-0.25), math.exp(-0.25 - 1)  # of one colour, and of two
+    line = [float(x % 3) for x in range(width)]
+    colours = [0.0] * 20 + [10.0] * 20
+    for code, tolerance in TOLERANCE.items():
+        p = buffer(code, (1, 2, 1, width), line + [1.0] * width)
+        filtered, degree = buffer(code, (1, 2, 1, width)), buffer(code, (1, 1, width))
+        totals = buffer("d", (1, 2, 2))
+        native.ncut_sums(
+            *(p, buffer(code, (1, 1, 1, width), colours), filtered, degree, totals),
+            radius=2,
+            color_rate=0.01,
+            space_rate=0.25,
+            threads=1,
+        )
+        planes: list = filtered.tolist()[0]  # type: ignore[assignment]
+        (first,), (ones,) = planes
+        for x in range(width):
+            near = [(i, b if {i, x} == {19, 20} else a) for i in (x - 1, x + 1) if 0 <= i < width]
+            expected = line[x] + sum(w * line[i] for i, w in near)
+            assert abs(first[x] - expected) < 10 * tolerance, (code, x)
+            assert abs(ones[x] - 1 - sum(w for _, w in near)) < 10 * tolerance, (code, x)
+        assert degree.tolist() == [[ones]]
+        sums: list = totals.tolist()[0]  # type: ignore[assignment]
+        assert sums[0][1] == sums[1][1], "of ones both sums are that of the degrees"
+
+
+def check_confusion(native: ModuleType) -> None:
+    """Labels of every type; negative and ignored ones left out, too large ones counted apart."""
+    pred, target = [0, 0, 1, 1, 2, 0, 1], [2, 2, 0, 9, 0, 3, 1]
+    for code in "Bhiq":
+        counts = buffer("q", (2 * 3 + 3,))
+        first, second = buffer(code, (7,), pred), buffer("q", (7,), target)
+        native.confusion(first, second, counts, ignored=9, clusters=2, threads=2)
+        assert counts.tolist() == [0, 0, 2, 1, 1, 0, 1, 1, 1], code
+    counts = buffer("q", (2 * 3 + 3,))
+    first = buffer("i", (7,), [-1, *pred[1:]])
+    native.confusion(first, second, counts, ignored=-1, clusters=2, threads=1)
+    assert counts.tolist() == [0, 0, 1, 1, 1, 0, 1, 2, 1]
+
+
 def check_refusals(native: ModuleType) -> None:
     """Buffers of another format, rank, shape or layout are refused by name, not read."""
 
@@ -231,7 +273,10 @@ def check_refusals(native: ModuleType) -> None:
 def main() -> None:
     native = load(sys.argv[1] if len(sys.argv) > 1 else None)
     sets = native.isas()
-    checks = (check_filter, check_iem, check_region, check_slic, check_refusals)
+    checks = (
+        *(check_filter, check_iem, check_region, check_slic, check_ncut, check_confusion),
+        check_refusals,
+    )
     for name in sets:
         native.set_isa(name)
         for check in checks:

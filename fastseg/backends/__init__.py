@@ -28,9 +28,11 @@ DEVICE = {"native": "cpu", "triton": "cuda", "cuda": "cuda"}
 # operator → (family, backends with a kernel for it); the reference implements every one.
 IMPLEMENTED: dict[str, tuple[str, tuple[str, ...]]] = {
     "box_sum": ("joint", ("native", "triton")),
+    "confusion": ("confusion", ("native",)),
     "displaced_joint": ("joint", ("native", "triton")),
     "gaussian_filter": ("inpaint", ("native", "triton")),
     "iem": ("inpaint", ("native", "cuda")),
+    "ncut_sums": ("ncut", ("native", "triton")),
     "region_index": ("region", ("native", "cuda")),
     "region_max": ("region", ("native", "cuda")),
     "region_resize": ("region", ("native", "cuda")),

@@ -18,6 +18,8 @@ from ...checks import (
     check_same_device,
     check_shape,
     check_tensor,
+    check_value_range,
+    check_within,
 )
 from ...interop import as_tensor
 from ._reference import MEAN_WEIGHT
@@ -241,7 +243,7 @@ def iem(
         raise ValueError(
             f"`images` must have at least one channel, got shape {tuple(pixels.shape)}"
         )
-    lo, hi = _check_range(pixels, value_range)
+    lo, hi = check_value_range(pixels, value_range)
     start = _initial_masks(init, pixels)
     check_int("iterations", iterations, 0)
     check_number("lamb", lamb, 0)
@@ -252,18 +254,6 @@ def iem(
     options = (iterations, float(lamb), smoothing, bool(boundary_only), float(sigma), taps, passes)
     parts = torch.ops.fastseg.iem(pixels.detach(), start, lo, hi, *options, backend)
     return IEMResult(*map(back, parts))
-
-
-def _check_range(images: torch.Tensor, value_range: tuple[float, float] | None):
-    if value_range is None:
-        return (0.0, 255.0) if images.dtype == torch.uint8 else (0.0, 1.0)
-    try:
-        lo, hi = map(float, value_range)
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"`value_range` must be two numbers, got {value_range!r}") from error
-    if not lo < hi or hi - lo == float("inf"):
-        raise ValueError(f"`value_range` must be finite and increasing, got ({lo:g}, {hi:g})")
-    return lo, hi
 
 
 def _initial_masks(init: Any, images: torch.Tensor) -> torch.Tensor:
@@ -291,13 +281,7 @@ def _initial_masks(init: Any, images: torch.Tensor) -> torch.Tensor:
 @impl("fastseg::iem", ("CPU", "CUDA"))
 def _iem(images, init, lo, hi, *options_and_backend):
     *options, backend = options_and_backend
-    if images.device.type == "cpu" and images.is_floating_point() and images.numel():
-        low, high = images.aminmax()
-        if not (low >= lo and high <= hi):
-            raise ValueError(
-                f"`images` must lie in the value range [{lo:g}, {hi:g}], "
-                f"got {low.item():g} … {high.item():g}"
-            )
+    check_within("images", images, lo, hi)
     if images.numel() == 0:
         masks, error, steps, status = _iem_fake(images, init, lo, hi, *options, backend)
         return masks, error.zero_(), steps.zero_(), status.fill_(IEMStatus.EMPTIED)

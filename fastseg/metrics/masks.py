@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 
-from .checks import (
+from ..checks import (
     check_choice,
     check_dtype,
     check_int,
@@ -13,7 +13,7 @@ from .checks import (
     check_same_device,
     check_shape,
 )
-from .interop import as_tensor
+from ..interop import as_tensor
 
 __all__ = [
     "POLARITIES",

@@ -1,0 +1,5 @@
+"""How often each cluster meets each class."""
+
+from .api import confusion
+
+__all__ = ["confusion"]

@@ -1,0 +1,81 @@
+"""The loss of IIC: a function of joints."""
+
+from typing import Any
+
+import torch
+
+from ...checks import check_choice, check_number, check_shape
+from ...distributed import sum_over
+from .api import displaced_joint, joint_sum
+
+__all__ = ["iic_loss"]
+
+# Below it probabilities count as it in logarithms, as in the published program.
+LEAST = 2.0**-52
+
+
+def iic_loss(
+    p: torch.Tensor,
+    q: torch.Tensor,
+    radius: int,
+    lamb: float = 1.0,
+    mask: torch.Tensor | None = None,
+    per_displacement: bool = True,
+    symmetric: bool = True,
+    group: Any = None,
+    algorithm: str = "auto",
+    backend: str = "auto",
+) -> torch.Tensor:
+    """Negative mutual information of two label fields over displacements, in nats.
+
+        P_d = J_d / ΣJ_d (then ½(P_d + P_dᵀ) if `symmetric`)
+        loss = mean over d of −Σ_kl P_d[k,l]·(ln P_d[k,l] − λ ln Σ_l P_d[k,l] − λ ln Σ_k P_d[k,l])
+
+    (Ji et al., "Invariant Information Clustering", ICCV 2019, Eq. 5; λ as in its published program,
+    which also takes the mean over displacements: `per_displacement`. Without that, P is the sum
+    over displacements, normalised.) The fields need not sum to 1 over the classes, since joints
+    are normalised; a pixel counts as much as its values. Nothing counted gives loss 0 and gradient
+    0. Differentiable in `p` and `q`.
+
+    Args:
+        p, q: (B,K,H,W) class probabilities of two views, pixel on pixel.
+        radius: T, the largest displacement along an axis, less than the shorter side.
+        lamb: λ, the weight of the marginal entropies.
+        mask: (B,H,W) bool; pixels where it is False are left out of both.
+        per_displacement: take the mean of the loss over displacements; else the loss of their sum.
+        symmetric: make each joint symmetric, as the published program does.
+        group: a `torch.distributed` group (`torch.distributed.group.WORLD` for all ranks), whose
+            joints are summed before the logarithm: every rank then gets the loss of the whole
+            batch, and DistributedDataParallel, which averages gradients, that batch's gradient.
+        algorithm, backend: as in `displaced_joint`; the sum of displacements has one algorithm.
+
+    Returns:
+        A scalar, float64 if `p` or `q` is, else float32.
+
+    Raises:
+        TypeError, ValueError: an argument is not as above.
+        BackendUnavailable: the named backend cannot run here.
+    """
+    check_number("lamb", lamb, 0)
+    for name, flag in (("per_displacement", per_displacement), ("symmetric", symmetric)):
+        check_choice(name, flag, (True, False))
+    if isinstance(p, torch.Tensor) and p.ndim == 4 and isinstance(q, torch.Tensor):
+        check_shape("q", q, tuple(p.shape))
+    if per_displacement:
+        joint = displaced_joint(p, q, radius, mask, algorithm, backend)
+    else:
+        joint = joint_sum(p, q, radius, mask, backend)
+    dtype = joint.dtype
+    # Entropies nearly cancel where the fields are nearly independent: in float64, for it is small.
+    # "fft" leaves rounding where there is nothing.
+    joint = sum_over(joint.double(), group).clamp(min=0)
+    total = joint.sum((-1, -2), keepdim=True)
+    joint = joint / torch.where(total > 0, total, 1)
+    if symmetric:
+        joint = (joint + joint.mT) / 2
+    marginals = _log(joint.sum(-1, keepdim=True)) + _log(joint.sum(-2, keepdim=True))
+    return (joint * (lamb * marginals - _log(joint))).sum((-1, -2)).mean().to(dtype)
+
+
+def _log(p: torch.Tensor) -> torch.Tensor:
+    return p.clamp(min=LEAST).log()

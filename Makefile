@@ -49,14 +49,14 @@ demo: venv
 # In a copy of the tree, so that the ordinary extension stays. Python is not instrumented, so the
 # sanitizer's runtime has to be there before it, and libstdc++ with it, whose exceptions it watches.
 # What Python and torch still hold at exit is not the extension's, so leaks are not looked for.
-# GPU kernels stay out: they have a sanitizer of their own in tests/gpu/test_cuda.py.
+# GPU kernels stay out: they have sanitizers of their own in tests/gpu/test_cuda*.py.
 sanitize: venv
 	rm -rf build/sanitize && mkdir -p build/sanitize
 	cp -r $(filter-out build demo dist,$(wildcard *)) build/sanitize
 	cd build/sanitize && rm -f fastseg/_native*.so && \
 	    FASTSEG_SANITIZE=address,undefined $(abspath $(BIN))/python setup.py -q build_ext --inplace && \
 	    grep -q __asan_init fastseg/_native*.so
-	cd build/sanitize && ASAN_OPTIONS=detect_leaks=0 \
+	cd build/sanitize && ASAN_OPTIONS=detect_leaks=0 TEST_BACKENDS=native \
 	    LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
 	    $(abspath $(BIN))/python -m pytest --capture=sys --ignore=tests/gpu $(TESTS)
 

@@ -8,6 +8,18 @@ from .machine import ROOT
 RESULTS = ROOT / "benchmarks" / "results" / "amd-epyc-2-cores"
 BEGIN, END = "<!-- numbers: begin -->\n", "<!-- numbers: end -->\n"
 RACES = ("iem_end_to_end", "iem_iteration")
+OPERATORS = (
+    "slic",
+    "region_pool",
+    "region_spp",
+    "region_resize",
+    "iic_loss",
+    "iic_loss_summed",
+    "soft_ncut",
+    "infoseg_loss",
+    "info_nce",
+    "confusion",
+)
 SETS = {
     "flowers17": "half of Oxford 17 Flowers",
     "ecssd": "half of ECSSD",
@@ -47,6 +59,19 @@ def sizes() -> str:
     return f"An iteration's cost against the picture's size: {shown}.\n"
 
 
+def operators() -> str:
+    """How many times as long the peers of each operator take, size by size."""
+    lines: dict[tuple[str, str], list[str]] = {}
+    for name in OPERATORS:
+        ours = rows(name)[0]["variant"]
+        for row in rows(name):
+            if not row["variant"].startswith(ours):
+                peers = lines.setdefault((name, row["shape"]), [])
+                peers.append(f"{row['variant']} {float(row['ratio']):.3g}×")
+    shown = [[name, shape, ", ".join(peers)] for (name, shape), peers in lines.items()]
+    return table(["case", "size", "time of the peers against fastseg's"], shown)
+
+
 def scores() -> str:
     """IEM as it is by default, no label seen."""
     lines = [
@@ -61,8 +86,8 @@ def numbers() -> str:
     """All that stands between the markers."""
     scored = "Masks at 128×128 with all defaults, in percent:\n"
     sources = "Sources, with machine, date and commit:\n"
-    files = "".join(map(source, (*RACES, "iem_size", "quality")))
-    return "\n".join([races(), sizes(), scored, scores(), sources, files])
+    files = "".join(map(source, (*RACES, "iem_size", "quality", *OPERATORS)))
+    return "\n".join([races(), sizes(), operators(), scored, scores(), sources, files])
 
 
 def written(readme: str) -> str:

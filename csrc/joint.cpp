@@ -70,35 +70,67 @@ void displaced_joint(const py::buffer& p, const py::buffer& q, const py::buffer&
 
 // --- spectra ------------------------------------------------------------------------------------
 
-// A spectrum (B,K,n,⌊m/2⌋+1,2), of any strides down to its rows.
+// Rows are as long as a multiple of every register.
+constexpr int WIDE = 16;
+
+// Spectra (n,B,K,2,wide), real parts and imaginary ones, of any strides down to their rows.
 template <class T>
-Array<T> spectrum(const char* name, const py::buffer& buffer, Use use = READ_STRIDED) {
-  auto a = array<T>(name, buffer, 5, use);
-  need(a.size(4) == 2 && a.stride[4] == 1 && a.stride[3] == 2,
-       std::string("`") + name + "` must have shape (B, K, n, m, 2) and dense rows");
+Array<T> parts(const char* name, const py::buffer& buffer) {
+  auto a = array<T>(name, buffer, 5, READ_STRIDED);
+  need(a.size(3) == 2 && a.stride[4] == 1 && a.size(4) % WIDE == 0,
+       std::string("`") + name + "` must have shape (n, B, K, 2, wide) and dense, padded rows");
   return a;
+}
+
+template <class K, class T>
+auto row_of(const Array<T>& a, std::int64_t y) {
+  const T* row = a.data() + y * a.stride[0];
+  return typename K::template Parts<T>{row, row + a.stride[3], a.stride[1], a.stride[2]};
+}
+
+// One image's spectra src (K,n,m,2) to dst (n,B,K,2,wide).
+template <class T>
+void part_spectra_as(const py::buffer& src_buffer, const py::buffer& dst_buffer, int image,
+                     int threads) {
+  const auto src = array<T>("src", src_buffer, 4);
+  const auto dst = array<T>("dst", dst_buffer, 5, WRITE);
+  const std::int64_t planes = src.size(0), n = src.size(1), width = src.size(2);
+  need(src.size(3) == 2, "`src` must have shape (K, n, m, 2)");
+  need(image >= 0 && image < dst.size(1), "`image` must be one of `dst`");
+  need(dst.size(0) == n && dst.size(2) == planes && dst.size(3) == 2 && dst.size(4) >= width,
+       "`dst` must have shape (n, B, K, 2, wide)");
+  with_kernels([&](auto kernels) {
+    using K = decltype(kernels);
+    T* to = dst.data() + image * dst.stride[1];
+    share(planes, threads, 0, [&](std::int64_t k, char*) {
+      K::part(src.data() + k * src.stride[0], int(n), int(width), int(dst.size(4)),
+              to + k * dst.stride[2], dst.stride[0]);
+    });
+  });
+}
+
+void part_spectra(const py::buffer& src, const py::buffer& dst, int image, int threads) {
+  const auto run = holds<float>(src.request()) ? part_spectra_as<float> : part_spectra_as<double>;
+  run(src, dst, image, threads);
 }
 
 template <class T>
 void spectral_joint_as(const py::buffer& p_buffer, const py::buffer& q_buffer,
                        const py::buffer& joint_buffer, int threads) {
-  const auto p = spectrum<T>("p", p_buffer), q = spectrum<T>("q", q_buffer);
+  const auto p = parts<T>("p", p_buffer), q = parts<T>("q", q_buffer);
   const auto joint = array<T>("joint", joint_buffer, 5, WRITE);
-  const int batch = int(p.size(0)), classes = int(p.size(1)), others = int(q.size(1));
-  const int width = int(p.size(3));
-  need(q.size(0) == batch && q.size(2) == p.size(2) && q.size(3) == width,
-       "`q` must have the B, n and m of `p`");
-  const i64 p_stride[] = {p.stride[0], p.stride[1]}, q_stride[] = {q.stride[0], q.stride[1]};
+  const int batch = int(p.size(1)), classes = int(p.size(2)), others = int(q.size(2));
+  const int wide = int(p.size(4));
+  need(q.size(0) == p.size(0) && q.size(1) == batch && q.size(4) == wide,
+       "`q` must have the n, B and width of `p`");
+  need(joint.size(0) == p.size(0) && joint.size(1) == 2 && joint.size(2) == classes &&
+           joint.size(3) == others && joint.size(4) == wide,
+       "`joint` must have shape (n, 2, K, L, wide)");
   with_kernels([&](auto kernels) {
     using K = decltype(kernels);
-    const i64 wide = K::template wide<T>(width);
-    need(joint.size(0) == p.size(2) && joint.size(1) == 2 && joint.size(2) == classes &&
-             joint.size(3) == others && joint.size(4) == wide,
-         "`joint` must have shape (n, 2, K, L, " + std::to_string(wide) + ")");
-    const i64 bytes = 2 * wide * batch * (classes + others) * i64(sizeof(T));
-    share(p.size(2), threads, bytes, [&](std::int64_t y, char* memory) {
-      K::join(p.data() + y * p.stride[2], p_stride, q.data() + y * q.stride[2], q_stride, batch,
-              classes, others, width, memory, joint.data() + y * joint.stride[0]);
+    share(p.size(0), threads, 0, [&](std::int64_t y, char*) {
+      K::join(row_of<K>(p, y), row_of<K>(q, y), batch, classes, others, wide,
+              joint.data() + y * joint.stride[0]);
     });
   });
 }
@@ -113,22 +145,21 @@ template <class T>
 void spectral_mix_as(const py::buffer& weights_buffer, const py::buffer& q_buffer,
                      const py::buffer& out_buffer, int threads) {
   const auto weights = array<T>("weights", weights_buffer, 5);
-  const auto q = spectrum<T>("q", q_buffer), out = spectrum<T>("out", out_buffer, WRITE);
-  const int batch = int(q.size(0)), classes = int(out.size(1)), others = int(q.size(1));
-  const int width = int(q.size(3));
-  need(out.size(0) == batch && out.size(2) == q.size(2) && out.size(3) == width,
-       "`out` must have the B, n and m of `q`");
-  const i64 q_stride[] = {q.stride[0], q.stride[1]}, out_stride[] = {out.stride[0], out.stride[1]};
+  const auto q = parts<T>("q", q_buffer);
+  const auto out = array<T>("out", out_buffer, 5, WRITE);
+  const int batch = int(q.size(1)), classes = int(weights.size(2)), others = int(q.size(2));
+  const int wide = int(q.size(4)), width = int(out.size(3));
+  need(weights.size(0) == q.size(0) && weights.size(1) == 2 && weights.size(3) == others &&
+           weights.size(4) == wide,
+       "`weights` must have shape (n, 2, K, L, wide)");
+  need(out.size(0) == batch && out.size(1) == classes && out.size(2) == q.size(0) &&
+           width <= wide && out.size(4) == 2,
+       "`out` must have shape (B, K, n, m, 2)");
   with_kernels([&](auto kernels) {
     using K = decltype(kernels);
-    const i64 wide = K::template wide<T>(width);
-    need(weights.size(0) == q.size(2) && weights.size(1) == 2 && weights.size(2) == classes &&
-             weights.size(3) == others && weights.size(4) == wide,
-         "`weights` must have shape (n, 2, K, L, " + std::to_string(wide) + ")");
-    const i64 bytes = 2 * wide * batch * others * i64(sizeof(T));
-    share(q.size(2), threads, bytes, [&](std::int64_t y, char* memory) {
-      K::mix(weights.data() + y * weights.stride[0], q.data() + y * q.stride[2], q_stride, batch,
-             classes, others, width, memory, out.data() + y * out.stride[2], out_stride);
+    share(q.size(0), threads, 0, [&](std::int64_t y, char*) {
+      K::mix(weights.data() + y * weights.stride[0], row_of<K>(q, y), batch, classes, others, wide,
+             width, out.data() + y * out.stride[2], out.stride[0], out.stride[1]);
     });
   });
 }
@@ -139,25 +170,16 @@ void spectral_mix(const py::buffer& weights, const py::buffer& q, const py::buff
   run(weights, q, out, threads);
 }
 
-// Columns that rows of `width` frequencies take in `spectral_joint`.
-int spectral_width(int width, bool wide_type) {
-  int wide = 0;
-  with_kernels([&](auto kernels) {
-    using K = decltype(kernels);
-    wide = wide_type ? K::template wide<double>(width) : K::template wide<float>(width);
-  });
-  return wide;
-}
-
 }  // namespace
 
 void bind_joint(py::module_& m) {
   m.def("box_sum", &box_sum, py::arg("src"), py::arg("dst"), py::arg("radius"), py::arg("threads"));
   m.def("displaced_joint", &displaced_joint, py::arg("p"), py::arg("q"), py::arg("joint"),
         py::arg("threads"));
+  m.def("part_spectra", &part_spectra, py::arg("src"), py::arg("dst"), py::arg("image"),
+        py::arg("threads"));
   m.def("spectral_joint", &spectral_joint, py::arg("p"), py::arg("q"), py::arg("joint"),
         py::arg("threads"));
   m.def("spectral_mix", &spectral_mix, py::arg("weights"), py::arg("q"), py::arg("out"),
         py::arg("threads"));
-  m.def("spectral_width", &spectral_width, py::arg("width"), py::arg("double"));
 }

@@ -207,33 +207,34 @@ FN void multiply_spectra(const Spectra<T>& a, const Spectra<T>& b, int count, in
     });
 }
 
-// One row of frequencies of (B,K) spectra, real parts from imaginary ones: to (B,K,2,wide).
+// One spectrum (n, width) to real parts and imaginary ones, rows `pitch` apart: (n, 2, wide).
 template <class T>
-FN Spectra<T> part_row(const T* row, const i64* stride, int batch, int planes, int width, int wide,
-                       T* to) {
-  const Spectra<T> parted = {to, to + wide, i64(planes) * 2 * wide, 2 * i64(wide)};
-  for (int b = 0; b < batch; ++b)
-    for (int k = 0; k < planes; ++k, to += 2 * wide) {
-      const T* from = row + b * stride[0] + k * stride[1];
-      for (int x = 0; x < width; ++x) {
-        to[x] = from[2 * x];
-        to[wide + x] = from[2 * x + 1];
-      }
-      for (int x = width; x < wide; ++x) to[x] = to[wide + x] = 0;
+BODY void part_spectrum(const T* from, int n, int width, int wide, T* to, i64 pitch) {
+  for (int y = 0; y < n; ++y, from += 2 * width, to += pitch) {
+    for (int x = 0; x < width; ++x) {
+      to[x] = from[2 * x];
+      to[wide + x] = from[2 * x + 1];
     }
-  return parted;
+    for (int x = width; x < wide; ++x) to[x] = to[wide + x] = 0;
+  }
 }
 
-// out (2,K,L,wide) = Σ_b conj(p[b,k])·q[b,l].
+// to[2i] = re[i], to[2i+1] = im[i] for i < count.
 template <class T>
-BODY void join_row(const T* p, const i64* p_stride, const T* q, const i64* q_stride, int batch,
-                   int classes, int others, int width, T* memory, T* out) {
-  const int wide = whole_packs<T>(width);
-  const auto a = part_row(p, p_stride, batch, classes, width, wide, memory);
-  T* rest = memory + i64(batch) * a.step;
-  const auto b = part_row(q, q_stride, batch, others, width, wide, rest);
+FN void put_complex(T* to, Pack<T> re, Pack<T> im, int count) {
+  T both[2 * WIDTH<T>];
+  for (int i = 0; i < WIDTH<T>; ++i) both[2 * i] = re[i], both[2 * i + 1] = im[i];
+  if (count >= WIDTH<T>) __builtin_memcpy(to, both, sizeof both);
+  else
+    for (int i = 0; i < 2 * count; ++i) to[i] = both[i];
+}
+
+// One row of frequencies: out (2,K,L,wide) = Σ_b conj(p[b,k])·q[b,l].
+template <class T>
+BODY void join_row(const Spectra<T>& p, const Spectra<T>& q, int batch, int classes, int others,
+                   int wide, T* out) {
   const i64 half = i64(classes) * others * wide;
-  multiply_spectra(a, b, batch, classes, others, wide,
+  multiply_spectra(p, q, batch, classes, others, wide,
                    [&](int k, int l, int x, Pack<T> re, Pack<T> im) {
                      T* to = out + (i64(k) * others + l) * wide + x;
                      put(to, re);
@@ -241,21 +242,15 @@ BODY void join_row(const T* p, const i64* p_stride, const T* q, const i64* q_str
                    });
 }
 
-// out[b,k] = Σ_l conj(weights[k,l])·q[b,l], weights (2,K,L,wide).
+// One row: out[b,k] = Σ_l conj(weights[k,l])·q[b,l], weights (2,K,L,wide), `width` of them wanted.
 template <class T>
-BODY void mix_row(const T* weights, const T* q, const i64* q_stride, int batch, int classes,
-                  int others, int width, T* memory, T* out, const i64* out_stride) {
-  const int wide = whole_packs<T>(width);
-  const auto b = part_row(q, q_stride, batch, others, width, wide, memory);
+BODY void mix_row(const T* weights, const Spectra<T>& q, int batch, int classes, int others,
+                  int wide, int width, T* out, i64 image, i64 plane) {
   const Spectra<T> a = {weights, weights + i64(classes) * others * wide, wide, i64(others) * wide};
-  const Spectra<T> turned = {b.re, b.im, b.stride, b.step};
-  multiply_spectra(a, turned, others, classes, batch, wide,
+  const Spectra<T> b = {q.re, q.im, q.stride, q.step};
+  multiply_spectra(a, b, others, classes, batch, wide,
                    [&](int k, int i, int x, Pack<T> re, Pack<T> im) {
-                     T* to = out + i * out_stride[0] + k * out_stride[1] + 2 * x;
-                     for (int n = 0; n < WIDTH<T> && x + n < width; ++n) {
-                       to[2 * n] = re[n];
-                       to[2 * n + 1] = im[n];
-                     }
+                     put_complex<T>(out + i * image + k * plane + 2 * x, re, im, width - x);
                    });
 }
 

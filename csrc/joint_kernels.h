@@ -31,23 +31,23 @@ struct Kernels {
     displaced_products(fields, p, q, dy, part, parts, reinterpret_cast<T*>(memory), sums);
   }
 
-  // Columns that `width` frequencies take.
   template <class T>
-  static int wide(int width) {
-    return whole_packs<T>(width);
+  using Parts = Spectra<T>;
+
+  template <class T>
+  static void part(const T* from, int n, int width, int wide, T* to, i64 pitch) {
+    part_spectrum(from, n, width, wide, to, pitch);
   }
 
   template <class T>
-  static void join(const T* p, const i64* p_stride, const T* q, const i64* q_stride, int batch,
-                   int classes, int others, int width, char* memory, T* out) {
-    join_row(p, p_stride, q, q_stride, batch, classes, others, width, reinterpret_cast<T*>(memory),
-             out);
+  static void join(const Spectra<T>& p, const Spectra<T>& q, int batch, int classes, int others,
+                   int wide, T* out) {
+    join_row(p, q, batch, classes, others, wide, out);
   }
 
   template <class T>
-  static void mix(const T* weights, const T* q, const i64* q_stride, int batch, int classes,
-                  int others, int width, char* memory, T* out, const i64* out_stride) {
-    mix_row(weights, q, q_stride, batch, classes, others, width, reinterpret_cast<T*>(memory), out,
-            out_stride);
+  static void mix(const T* weights, const Spectra<T>& q, int batch, int classes, int others,
+                  int wide, int width, T* out, i64 image, i64 plane) {
+    mix_row(weights, q, batch, classes, others, wide, width, out, image, plane);
   }
 };

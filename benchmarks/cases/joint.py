@@ -81,7 +81,9 @@ def loss_problem(setup: Setup, shape: tuple, per_displacement: bool, goal: float
 
     def gate(results: dict[str, Any]) -> None:
         exact = both_ways(loss(radius, per_displacement, "auto"), p.double(), q.double())
-        check_close(results, exact, 1e-3)
+        check_close({setup.backend: results[setup.backend]}, exact, 1e-3)
+        # The peer loses digits where entropies nearly cancel.
+        check_close(results, exact, 2e-2)
         error = abs(results[setup.backend][0].item() / exact[0].item() - 1)
         require(error <= 1e-5, f"{setup.backend}: relative error of the loss {error:.1e}")
 

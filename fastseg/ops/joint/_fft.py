@@ -5,8 +5,8 @@ before they are transformed back. Images are padded by T only, since displacemen
 then wrap around, are not asked for. And as no more than (2T+1)² of the n·m values of each
 transform from Ĵ or to it count, these are products with slices of the Fourier matrices.
 
-A spectrum is that of `torch.fft.rfft2`: n × ⌊m/2⌋+1. Sums of products of spectra are (n,2,K,L,m'),
-real parts and imaginary parts apart, m' as wide as the kernel likes, with zeros at the end.
+Spectra are kept as (n,B,K,2,m') and sums of their products as (n,2,K,L,m'): by rows of frequencies,
+real parts and imaginary ones apart, with zeros behind the ⌊m/2⌋+1 frequencies along x.
 """
 
 import math
@@ -17,7 +17,9 @@ from types import ModuleType
 import torch
 
 # Of Ĵ or Ĝ, at a time.
-MOST_VALUES = 1 << 23
+MOST_VALUES = 1 << 22
+# m' is a multiple, whatever the registers hold.
+WIDE = 16
 
 
 def fast_size(least: int) -> int:
@@ -39,9 +41,16 @@ def spectrum_size(shape: Sequence[int], radius: int) -> tuple[int, int]:
     return fast_size(height + radius), fast_size(width + radius)
 
 
-def spectrum(x: torch.Tensor, radius: int) -> torch.Tensor:
-    """(B,K,H,W) → (B,K,n,⌊m/2⌋+1), complex."""
-    return torch.fft.rfft2(x, spectrum_size(x.shape, radius))
+def spectra_shape(x: torch.Tensor, radius: int) -> tuple[int, ...]:
+    """(n,B,K,2,m') of x (B,K,H,W)."""
+    n, m = spectrum_size(x.shape, radius)
+    return n, x.shape[0], x.shape[1], 2, (m // 2 + WIDE) // WIDE * WIDE
+
+
+def write_spectra(x: torch.Tensor, radius: int, kernel: ModuleType, out: torch.Tensor) -> None:
+    """Those of x (B,K,H,W), an image at a time."""
+    for i, image in enumerate(x.detach()):
+        kernel.part_spectra(torch.fft.rfft2(image, spectrum_size(x.shape, radius)), out, i)
 
 
 @cache
@@ -73,12 +82,12 @@ def displaced_joint(
 ) -> torch.Tensor:
     """See `_reference.displaced_joint`, from the spectra of p and q."""
     (n, m), side = size, 2 * radius + 1
-    channels, others = p_hat.shape[1], q_hat.shape[1]
-    joint = q_hat.real.new_empty((side, side, channels, others))
+    channels, others, width = p_hat.shape[2], q_hat.shape[2], q_hat.shape[4]
+    joint = q_hat.new_empty((side, side, channels, others))
     steps = _steps(channels, others, n * m)
     for k in steps:
-        part = kernel.spectral_joint(p_hat[:, k : k + steps.step], q_hat)  # (n,2,k,L,m')
-        _, _, some, _, width = part.shape
+        part = kernel.spectral_joint(p_hat[:, :, k : k + steps.step], q_hat)  # (n,2,k,L,m')
+        some = part.shape[2]
         down, across = _matrices(size, radius, width, joint.dtype, joint.device)
         # Each frequency but the first and the last stands for its conjugate too.
         twice = torch.full((width,), 2 / (n * m), dtype=joint.dtype, device=joint.device)
@@ -100,9 +109,9 @@ def displaced_mix(
     """See `_reference.displaced_mix`, from the spectrum of q."""
     side, _, channels, others = weights.shape
     (n, m), (height, width) = size, shape[-2:]
-    out = weights.new_empty((len(q_hat), channels, height, width))
+    wide = q_hat.shape[4]
+    out = weights.new_empty((q_hat.shape[1], channels, height, width))
     steps = _steps(channels, others, n * m)
-    wide = kernel.spectral_width(m, weights.dtype)
     down, across = _matrices(size, radius, wide, weights.dtype, weights.device)
     for k in steps:
         part = weights[:, :, k : k + steps.step]  # (dy,dx,k,L)
@@ -110,6 +119,6 @@ def displaced_mix(
         lines = part.permute(0, 2, 3, 1).reshape(-1, side) @ across.flatten(2)  # (2,dy·k·L,2·m')
         lines = lines.view(2, side, some * others, 2, wide).movedim(3, 2).reshape(2 * side, -1)
         hat = (down.flatten(0, 1).mT @ lines).view(n, 2, some, others, wide)
-        mixed = kernel.spectral_mix(hat, q_hat)
+        mixed = kernel.spectral_mix(hat, q_hat, m // 2 + 1)
         out[:, k : k + some] = torch.fft.irfft2(mixed, size)[..., :height, :width]
     return out

@@ -9,10 +9,6 @@ from ._reference import displaced_mix as _convolution
 LEAST_TASKS = 16
 
 
-def _real(spectrum: torch.Tensor) -> torch.Tensor:
-    return torch.view_as_real(spectrum.detach())
-
-
 def box_sum(x: torch.Tensor, radius: int) -> torch.Tensor:
     """See `_reference.box_sum`; x is contiguous, float32 or float64."""
     out = torch.empty_like(x)
@@ -43,30 +39,25 @@ def displaced_mix(weights: torch.Tensor, q: torch.Tensor, radius: int) -> torch.
     return _convolution(weights, q, radius)
 
 
-def spectral_width(m: int, dtype: torch.dtype) -> int:
-    """See `_reference.spectral_width`."""
-    return _native.spectral_width(m // 2 + 1, double=dtype == torch.float64)
+def part_spectra(spectra: torch.Tensor, out: torch.Tensor, image: int) -> None:
+    """See `_reference.part_spectra`."""
+    parts = torch.view_as_real(spectra.contiguous()).numpy()
+    _native.part_spectra(parts, out.numpy(), image=image, threads=torch.get_num_threads())
 
 
 def spectral_joint(p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
     """See `_reference.spectral_joint`; rows are dense."""
-    (_, classes, n, columns), others = p.shape, q.shape[1]
-    dtype = p.dtype.to_real()
-    width = spectral_width(2 * columns - 2, dtype)
-    joint = torch.empty((n, 2, classes, others, width), dtype=dtype)
-    _native.spectral_joint(
-        _real(p).numpy(), _real(q).numpy(), joint.numpy(), threads=torch.get_num_threads()
-    )
+    (n, _, classes, _, wide), others = p.shape, q.shape[2]
+    joint = p.new_empty((n, 2, classes, others, wide))
+    threads = torch.get_num_threads()
+    _native.spectral_joint(p.detach().numpy(), q.detach().numpy(), joint.numpy(), threads)
     return joint
 
 
-def spectral_mix(weights: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
+def spectral_mix(weights: torch.Tensor, q: torch.Tensor, columns: int) -> torch.Tensor:
     """See `_reference.spectral_mix`; rows are dense."""
-    out = torch.empty((len(q), weights.shape[2], *q.shape[2:]), dtype=q.dtype)
-    _native.spectral_mix(
-        weights.detach().contiguous().numpy(),
-        _real(q).numpy(),
-        _real(out).numpy(),
-        threads=torch.get_num_threads(),
-    )
-    return out
+    n, batch, classes = len(q), q.shape[1], weights.shape[2]
+    out = q.new_empty((batch, classes, n, columns, 2))
+    threads = torch.get_num_threads()
+    _native.spectral_mix(weights.detach().numpy(), q.detach().numpy(), out.numpy(), threads)
+    return torch.view_as_complex(out)

@@ -27,18 +27,29 @@ def box_sum(x: torch.Tensor, radius: int) -> torch.Tensor:
     return F.avg_pool2d(x, 2 * radius + 1, stride=1, padding=radius, divisor_override=1)
 
 
+# Spectra are kept as (n,B,K,2,m'): by rows of frequencies, real parts and imaginary ones apart,
+# with zeros behind the ⌊m/2⌋+1 frequencies along x.
+
+
+def part_spectra(spectra: torch.Tensor, out: torch.Tensor, image: int) -> None:
+    """Write those of one image, (K,n,⌊m/2⌋+1) complex, to `out`."""
+    columns = spectra.shape[2]
+    parts = torch.view_as_real(spectra).permute(1, 0, 3, 2)
+    out[:, image, :, :, :columns], out[:, image, :, :, columns:] = parts, 0
+
+
 def spectral_joint(p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
-    """Σ_b conj(p[b,k,f])·q[b,l,f]: spectra (B,K,n,m), (B,L,n,m) → (n,2,K,L,m), real | imaginary."""
-    # Not the lazy `conj`, which the first run of a compiled graph passes over.
-    joint = torch.einsum("bknm,blnm->nklm", torch.conj_physical(p), q)
-    return torch.stack((joint.real, joint.imag), 1)
+    """Σ_b conj(p[b,k,f])·q[b,l,f], real parts and imaginary ones: (n,2,K,L,m')."""
+    equation = "nbkm,nblm->nklm"
+    real = [torch.einsum(equation, p[:, :, :, i], q[:, :, :, i]) for i in (0, 1)]
+    cross = [torch.einsum(equation, p[:, :, :, i], q[:, :, :, 1 - i]) for i in (0, 1)]
+    return torch.stack((real[0] + real[1], cross[0] - cross[1]), 1)
 
 
-def spectral_mix(weights: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
-    """Σ_l conj(weights[k,l,f])·q[b,l,f]: (n,2,K,L,m) and a spectrum (B,L,n,m) → (B,K,n,m)."""
-    return torch.einsum("nklm,blnm->bknm", torch.complex(weights[:, 0], -weights[:, 1]), q)
-
-
-def spectral_width(m: int, dtype: torch.dtype) -> int:
-    """m' of the sums above, for images of width m."""
-    return m // 2 + 1
+def spectral_mix(weights: torch.Tensor, q: torch.Tensor, columns: int) -> torch.Tensor:
+    """Σ_l conj(weights[k,l,f])·q[b,l,f]: (n,2,K,L,m'), (n,B,L,2,m') → (B,K,n,columns) complex."""
+    equation = "nklm,nblm->bknm"
+    weights, q = weights[..., :columns], q[..., :columns]
+    real = [torch.einsum(equation, weights[:, i], q[:, :, :, i]) for i in (0, 1)]
+    cross = [torch.einsum(equation, weights[:, i], q[:, :, :, 1 - i]) for i in (0, 1)]
+    return torch.complex(real[0] + real[1], cross[0] - cross[1])

@@ -12,15 +12,15 @@ import triton
 import triton.language as tl
 
 from ..inpaint._triton import filter_transpose
-from ._reference import displaced_mix, spectral_joint, spectral_mix, spectral_width
+from ._reference import displaced_mix, part_spectra, spectral_joint, spectral_mix
 
 __all__ = [
     "box_sum",
     "displaced_joint",
     "displaced_mix",  # a convolution, which cuDNN does well
+    "part_spectra",
     "spectral_joint",
     "spectral_mix",
-    "spectral_width",
 ]
 
 # Blocks that fill a card of 132 multiprocessors a few times over.

@@ -119,18 +119,18 @@ def _displaced_joint(p: torch.Tensor, q: torch.Tensor, radius: int, algorithm: s
         if algorithm == "direct":
             return kernel.displaced_joint(p, q, radius), p_hat, q_hat
         size = _fft.spectrum_size(p.shape, radius)
-        p_hat, q_hat = _fft.spectrum(p, radius), _fft.spectrum(q, radius)
+        _fft.write_spectra(p, radius, kernel, p_hat)
+        _fft.write_spectra(q, radius, kernel, q_hat)
         return _fft.displaced_joint(p_hat, q_hat, size, radius, kernel), p_hat, q_hat
 
 
 @register_fake("fastseg::displaced_joint")
 def _displaced_joint_fake(p, q, radius, algorithm, backend):
-    side, size = 2 * radius + 1, (0, 0)
-    if algorithm == "fft" and p.numel() and q.numel():
-        n, m = _fft.spectrum_size(p.shape, radius)
-        size = n, m // 2 + 1
+    side = 2 * radius + 1
     joint = p.new_empty((side, side, p.shape[1], q.shape[1]))
-    return joint, *(x.new_empty((*x.shape[:2], *size), dtype=x.dtype.to_complex()) for x in (p, q))
+    if algorithm == "direct" or p.numel() == 0 or q.numel() == 0:
+        return joint, p.new_empty(0), q.new_empty(0)
+    return joint, *(x.new_empty(_fft.spectra_shape(x, radius)) for x in (p, q))
 
 
 def _keep_joint(ctx, inputs, output) -> None:
@@ -166,7 +166,8 @@ def _displaced_mix(weights, q, q_hat, radius, algorithm, backend):
             return kernel.displaced_mix(weights.contiguous(), q.contiguous(), radius)
         size = _fft.spectrum_size(q.shape, radius)
         if q_hat is None:
-            q_hat = _fft.spectrum(q.contiguous(), radius)
+            q_hat = q.new_empty(_fft.spectra_shape(q, radius))
+            _fft.write_spectra(q.contiguous(), radius, kernel, q_hat)
         return _fft.displaced_mix(weights, q_hat, size, radius, q.shape, kernel)
 
 

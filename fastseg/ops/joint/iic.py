@@ -30,6 +30,7 @@ def iic_loss(
 
         P_d = J_d / ΣJ_d (then ½(P_d + P_dᵀ) if `symmetric`)
         loss = mean over d of −Σ_kl P_d[k,l]·(ln P_d[k,l] − λ ln Σ_l P_d[k,l] − λ ln Σ_k P_d[k,l])
+             = mean over d of H(P_d) − λ H(Σ_l P_d) − λ H(Σ_k P_d)
 
     (Ji et al., "Invariant Information Clustering", ICCV 2019, Eq. 5; λ as in its published program,
     which also takes the mean over displacements: `per_displacement`. Without that, P is the sum
@@ -73,9 +74,9 @@ def iic_loss(
     joint = joint / torch.where(total > 0, total, 1)
     if symmetric:
         joint = (joint + joint.mT) / 2
-    marginals = _log(joint.sum(-1, keepdim=True)) + _log(joint.sum(-2, keepdim=True))
-    return (joint * (lamb * marginals - _log(joint))).sum((-1, -2)).mean().to(dtype)
+    marginals = _entropy(joint.sum(-1)) + _entropy(joint.sum(-2))
+    return (_entropy(joint.flatten(-2)) - lamb * marginals).mean().to(dtype)
 
 
-def _log(p: torch.Tensor) -> torch.Tensor:
-    return p.clamp(min=LEAST).log()
+def _entropy(p: torch.Tensor) -> torch.Tensor:
+    return -(p * p.clamp(min=LEAST).log()).sum(-1)

@@ -11,6 +11,7 @@ from fastseg.ops.joint import _reference, _triton
 
 # Where there is a GPU, all of these need it: `pytest -m gpu` then runs them.
 pytestmark = [pytest.mark.gpu] if torch.cuda.is_available() else []
+pytestmark += [pytest.mark.usefixtures("poisoned")]
 
 CASES = [  # (B,K,L,H,W), T
     ((1, 1, 1, 1, 1), 0),
@@ -27,14 +28,6 @@ def backend(device, monkeypatch):
         return "triton"
     monkeypatch.setattr(backends, "load", lambda operator, device, backend: _triton)
     return "auto"
-
-
-@pytest.fixture(autouse=True)
-def poisoned():
-    """Fresh memory is NaN."""
-    torch.use_deterministic_algorithms(True)
-    yield
-    torch.use_deterministic_algorithms(False)
 
 
 def fields(sizes, dtype, device="cpu"):

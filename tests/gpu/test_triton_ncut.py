@@ -13,6 +13,7 @@ from fastseg.ops.ncut import _reference, _triton
 
 # Where there is a GPU, all of these need it: `pytest -m gpu` then runs them.
 pytestmark = [pytest.mark.gpu] if torch.cuda.is_available() else []
+pytestmark += [pytest.mark.usefixtures("poisoned")]
 
 OPTIONS = (3, 40.0, 4.0)  # radius and sigmas
 SHAPES = [  # B, K, C, H, W
@@ -21,14 +22,6 @@ SHAPES = [  # B, K, C, H, W
     (1, 33, 1, 3, 4),  # more planes than a program sums
     (1, 2, 2, 1, 140),
 ]
-
-
-@pytest.fixture(autouse=True)
-def poisoned():
-    """Fresh memory is NaN."""
-    torch.use_deterministic_algorithms(True)
-    yield
-    torch.use_deterministic_algorithms(False)
 
 
 def problem(shape, dtype=torch.float32):

@@ -19,8 +19,8 @@ class JointPlan:
     cost: dict[str, float]  #: of each algorithm, in units of one multiplication and addition
 
 
-# Measured on a CPU (`python -m benchmarks cpu --only joint_plan`): what a step of each kind costs,
-# against a multiplication and addition of the direct sum.
+# What a step of each kind costs on a CPU against a multiplication and addition of the direct sum:
+# estimates, which `python -m benchmarks cpu --only joint_plan` holds against the clock.
 TRANSFORM = 12.0  # of log₂(n·m) steps a value
 PRODUCT = 2.0  # real ones, of spectra
 SLICE = 1.0  # of the products with Fourier matrices

@@ -1,0 +1,56 @@
+"""What a data set gives, and what a step of training or evaluation gets."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+__all__ = ["Batch", "Dataset", "Sample"]
+
+
+class Sample(NamedTuple):
+    """A picture of a data set."""
+
+    key: str  #: tells it from the others of its set, and stays the same
+    image: np.ndarray  #: (H,W,C) uint8
+    labels: (
+        np.ndarray | None
+    )  #: (H,W) int16: classes from 0, −1 where there is none; None: no truth
+
+
+class Dataset(ABC):
+    """Pictures in a fixed order, read when they are asked for, from any process."""
+
+    classes: Sequence[str]  #: names of the classes in `labels`; empty where there is no truth
+    channels: int  #: C
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def __getitem__(self, index: int) -> Sample:
+        """The sample at 0 ≤ index < len; an error that names the file if it cannot be read."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Samples brought to one size."""
+
+    images: torch.Tensor  #: (B,C,H,W) float32, 0 … 1
+    valid: torch.Tensor  #: (B,H,W) bool: the pixels that count in losses
+    superpixels: tuple[torch.Tensor, ...]  #: (B,H,W) int32 for each `Method.superpixels`
+    seeds: torch.Tensor  #: (B,) int64, for what is random in a sample, whichever rank it is on
+    keys: tuple[str, ...]
+    labels: torch.Tensor | None = None  #: (B,H,W) int64, −1 for none; never given to a loss
+
+    def to(self, device: torch.device | str) -> "Batch":
+        return replace(
+            self,
+            images=self.images.to(device, non_blocking=True),
+            valid=self.valid.to(device, non_blocking=True),
+            superpixels=tuple(x.to(device, non_blocking=True) for x in self.superpixels),
+            labels=None if self.labels is None else self.labels.to(device, non_blocking=True),
+        )

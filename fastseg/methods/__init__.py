@@ -1,0 +1,1 @@
+"""The papers, a file each: configuration, loss, predictions."""

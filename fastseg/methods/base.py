@@ -1,0 +1,61 @@
+"""What the training loop, evaluation and prediction know of a method."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+
+from ..data.base import Batch
+
+__all__ = ["Method"]
+
+
+class Method(nn.Module, ABC):
+    """A paper: its networks, its loss, its predictions.
+
+    Args:
+        config: an instance of `Config`, whose fields are the command's flags.
+        channels: C, of the images.
+        classes: number of classes that the data is known to have: N_gt.
+    """
+
+    Config: ClassVar[type]  #: a frozen dataclass; it has `lr`, `batch_size` and `epochs` at least
+    variants: ClassVar[tuple[str, ...]]  #: ways to predict, the main one first
+    matching: ClassVar[str] = "one_to_one"  #: of clusters with classes, in evaluation
+
+    def __init__(self, config: Any, channels: int, classes: int) -> None:
+        super().__init__()
+        self.config, self.channels, self.classes = config, channels, classes
+
+    @property
+    def superpixels(self) -> Sequence[Mapping[str, Any]]:
+        """Arguments of `slic` for each of `Batch.superpixels`; the first are those of training."""
+        return ()
+
+    @property
+    def clusters(self) -> int:
+        """Number of clusters that `predict` tells apart."""
+        return self.classes
+
+    @abstractmethod
+    def loss(self, batch: Batch, progress: float, group: Any = None) -> dict[str, torch.Tensor]:
+        """The loss, "loss", and the scalars to log beside it.
+
+        Args:
+            batch: its superpixels are of the first of `superpixels` only.
+            progress: epochs done ÷ epochs, 0 … 1.
+            group: the ranks that share the batch, as in `class_entropies`.
+        """
+
+    @abstractmethod
+    def predict(self, batch: Batch) -> dict[str, torch.Tensor]:
+        """(B,H,W) int64, the cluster of each pixel, for each of `variants`."""
+
+    def optimizer(self) -> torch.optim.Optimizer:
+        return torch.optim.Adam(self.parameters(), self.config.lr)
+
+    def lr(self, epoch: int) -> float:
+        """The learning rate in epoch 0, 1, …"""
+        return self.config.lr

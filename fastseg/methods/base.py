@@ -1,7 +1,7 @@
 """What the training loop, evaluation and prediction know of a method."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -24,6 +24,8 @@ class Method(nn.Module, ABC):
     Config: ClassVar[type]  #: a frozen dataclass; it has `lr`, `batch_size` and `epochs` at least
     variants: ClassVar[tuple[str, ...]]  #: ways to predict, the main one first
     matching: ClassVar[str] = "one_to_one"  #: of clusters with classes, in evaluation
+    supervised: ClassVar[bool] = False  #: whether its loss sees labels: only of the upper bound
+    gradient: ClassVar[bool] = True  #: whether it learns by `loss`; else by `fit`
 
     def __init__(self, config: Any, channels: int, classes: int) -> None:
         super().__init__()
@@ -39,7 +41,11 @@ class Method(nn.Module, ABC):
         """Number of clusters that `predict` tells apart."""
         return self.classes
 
-    @abstractmethod
+    @property
+    def multiple(self) -> int:
+        """What both sides of the images must be divisible by."""
+        return 1
+
     def loss(self, batch: Batch, progress: float, group: Any = None) -> dict[str, torch.Tensor]:
         """The loss, "loss", and the scalars to log beside it.
 
@@ -48,6 +54,11 @@ class Method(nn.Module, ABC):
             progress: epochs done ÷ epochs, 0 … 1.
             group: the ranks that share the batch, as in `class_entropies`.
         """
+        raise NotImplementedError(f"{type(self).__name__} has no loss")
+
+    def fit(self, batches: Iterable[Batch]) -> None:
+        """Learn from one pass over the data, where there is no gradient to follow."""
+        raise NotImplementedError(f"{type(self).__name__} learns by its loss")
 
     @abstractmethod
     def predict(self, batch: Batch) -> dict[str, torch.Tensor]:

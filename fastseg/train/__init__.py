@@ -1,0 +1,24 @@
+"""Training: from a method's name and options to a folder with its weights and scores.
+
+Rooms, ground floor first: extra (optional packages), config (flags), signals (Ctrl-C), ranks
+(several processes), checkpoint (the file), score (against the truth), log (what is written), run
+(what it is made of), loop (what it does).
+"""
+
+from .checkpoint import Checkpoint, CheckpointError, load
+from .config import ConfigError, TrainConfig, parse
+from .extra import MissingExtra
+from .loop import Stopped, TrainingError, train
+
+__all__ = [
+    "Checkpoint",
+    "CheckpointError",
+    "ConfigError",
+    "MissingExtra",
+    "Stopped",
+    "TrainConfig",
+    "TrainingError",
+    "load",
+    "parse",
+    "train",
+]

@@ -43,8 +43,8 @@ class TrainConfig:
     """Factor on the pictures' sides before they are cropped, in place of the usual one."""
     short: int | None = None
     """Instead: the shorter side of the pictures before they are cropped."""
-    flip: bool | None = None
-    """Flip every other picture in training, in place of what is usual."""
+    flip: bool = True
+    """Mirror every other picture in training, if that is usual for the data set."""
     use_void: bool = True
     """Leave pixels out of the loss that the truth marks as of no class."""
     cache: str | None = _free(None)
@@ -60,7 +60,7 @@ class TrainConfig:
     device: Literal["auto", "cpu", "cuda"] = _free("auto")
     """Where to compute; auto: on a GPU if there is one."""
     workers: int = _free(0)
-    """Processes that read pictures; 0: this one does."""
+    """Threads that make batches ahead; 0: the loop makes them."""
     eval_every: int = _free(1)
     """Epochs between scores on the test split; 0: none."""
     save_every: int = _free(0)
@@ -133,19 +133,13 @@ def _from_yaml(path: str, method: str, configs: Sequence[type]) -> list[str]:
         raise ConfigError(f"{path} must hold options, NAME: VALUE")
     if options.pop("method", method) != method:
         raise ConfigError(f"{path} is of another method than {method}")
-    known = {f.name for config in configs for f in fields(config)}
+    known = {f.name: f for config in configs for f in fields(config)}
     if unknown := sorted(map(str, options.keys() - known)):
-        raise ConfigError(f"{path}: no option {', '.join(unknown)}; there are {sorted(known)}")
-    return _flags(options)
-
-
-def _flags(options: Mapping[str, Any], prefix: str = "") -> list[str]:
+        raise ConfigError(f"{path}: no option {', '.join(unknown)}; there are {', '.join(known)}")
     flags: list[str] = []
     for name, value in options.items():
-        flag = f"{prefix}{name.replace('_', '-')}"
-        if isinstance(value, Mapping):
-            flags += _flags(value, f"{flag}.")
-        elif isinstance(value, bool):
+        flag = name.replace("_", "-")
+        if known[name].type is bool and isinstance(value, bool):
             flags.append(f"--{flag}" if value else f"--no-{flag}")
         else:
             values = value if isinstance(value, list) else [value]
@@ -163,15 +157,15 @@ def to_yaml(method: str, *configs: Any) -> str:
 
 
 def build(config: type, options: Mapping[str, Any]) -> Any:
-    """The configuration that `asdict` and JSON made `options` from."""
-    values = {
-        f.name: build(f.type, value)  # type: ignore[arg-type]
-        if isinstance(value := options[f.name], Mapping)
-        else _tuples(value)
-        for f in fields(config)
-        if f.name in options
-    }
-    return config(**values)
+    """The configuration that `asdict` and JSON made `options` from.
+
+    Raises:
+        ConfigError: another version of fastseg made them.
+    """
+    try:
+        return config(**{name: _tuples(value) for name, value in options.items()})
+    except TypeError as error:
+        raise ConfigError(f"the options of another version of fastseg: {error}") from error
 
 
 def _tuples(value: Any) -> Any:

@@ -142,13 +142,11 @@ def check_finite(run: Run, batch: Batch, values: dict[str, float]) -> None:
 
 
 def fit(run: Run, stop: Callable[[], bool]) -> dict[str, Any]:
-    """The one pass of a method that follows no gradient; gives its line of metrics.jsonl."""
-    if run.place.world > 1:
-        raise TrainingError(f"{run.facts['method']} does not run on several ranks")
+    """The one pass of a method that follows no gradient, the same on every rank; its line."""
     at, begun = run.at, time.perf_counter()
 
     def watched() -> Iterator[Batch]:
-        for batch in progress(run.batches(run.data, train=True), run, "fitting"):
+        for batch in progress(run.batches(run.data, train=True, whole=True), run, "fitting"):
             if stop():
                 raise Stopped
             at.step += 1

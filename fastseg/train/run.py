@@ -47,8 +47,10 @@ class Run:
     def out(self) -> Path:
         return Path(self.options.out)
 
-    def batches(self, data: Dataset, train: bool, first: int = 0) -> Iterator[Batch]:
-        """This rank's shares of the epoch's batches of `data`, from the batch `first` on."""
+    def batches(
+        self, data: Dataset, train: bool, first: int = 0, whole: bool = False
+    ) -> Iterator[Batch]:
+        """This rank's shares of the epoch's batches of `data`, or `whole` ones, from `first` on."""
         return batches(
             data,
             self.geometry,
@@ -56,8 +58,8 @@ class Run:
             seed=self.options.seed,
             epoch=self.at.epoch,
             start=first,
-            rank=self.place.rank,
-            world=self.place.world,
+            rank=0 if whole else self.place.rank,
+            world=1 if whole else self.place.world,
             workers=self.options.workers,
             train=train,
             superpixels=self.method.superpixels[:1] if train else self.method.superpixels,
@@ -154,11 +156,12 @@ def geometry_of(dataset: Dataset, options: TrainConfig, multiple: int) -> Geomet
     Raises:
         ConfigError: it cannot take them.
     """
-    given = {name: getattr(options, name) for name in ("size", "scale", "short", "flip")}
+    given = {name: getattr(options, name) for name in ("size", "scale", "short")}
     given = {name: value for name, value in given.items() if value is not None}
     if given.keys() & {"scale", "short"}:  # they exclude each other
         given = {"scale": 1.0, "short": None} | given
-    geometry = replace(dataset.geometry, **given, multiple=multiple)
+    flip = dataset.geometry.flip and options.flip
+    geometry = replace(dataset.geometry, **given, flip=flip, multiple=multiple)
     if any(side % multiple for side in geometry.shape):
         raise ConfigError(
             f"`--size` must be divisible by {multiple} for this method, got {geometry.shape}"

@@ -29,7 +29,9 @@ class TinyConfig:
     die_at: int = -1
     """Step at which the process kills itself."""
     nan_at: int = -1
-    sign: int = 1
+    """Step at which the loss is not a number."""
+    sgd: bool = False
+    pair: tuple[int, int] = (1, 2)
 
 
 class Tiny(Method):
@@ -47,6 +49,11 @@ class Tiny(Method):
             nn.Conv2d(config.width, classes, 1),
         )
         self.steps = 0
+
+    def optimizer(self):
+        if self.config.sgd:
+            return torch.optim.SGD(self.parameters(), self.config.lr, momentum=0.9)
+        return super().optimizer()
 
     def loss(self, batch, progress, group=None):
         noise = torch.stack(

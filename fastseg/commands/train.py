@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from .common import OK, SOME_FAILED, UsageError
+from .common import INTERRUPTED, OK, SOME_FAILED, UsageError
 
 __all__ = ["add_to"]
 
@@ -18,7 +18,15 @@ def add_to(commands: argparse._SubParsersAction) -> None:
 
 def _train(arguments: argparse.Namespace) -> int:
     from ..methods import METHODS
-    from ..train import CheckpointError, ConfigError, MissingExtra, TrainingError, parse, train
+    from ..train import (
+        CheckpointError,
+        ConfigError,
+        MissingExtra,
+        Stopped,
+        TrainingError,
+        parse,
+        train,
+    )
 
     method = METHODS.get(arguments.method)
     if method is None:
@@ -26,6 +34,9 @@ def _train(arguments: argparse.Namespace) -> int:
     try:
         options, config = parse(arguments.method, method.Config, arguments.options)
         train(arguments.method, config, options)
+    except Stopped as stop:
+        print(f"fastseg: {stop}", file=sys.stderr)
+        return INTERRUPTED
     except TrainingError as error:
         print(f"fastseg: {error}", file=sys.stderr)
         return SOME_FAILED

@@ -31,7 +31,13 @@ class TrainingError(Exception):
 
 
 class Stopped(KeyboardInterrupt):
-    """Ctrl-C or SIGTERM came; the checkpoint holds all that was done."""
+    """Ctrl-C or SIGTERM came; the checkpoint holds all that was done, which the message says."""
+
+    def __init__(self, run: Run) -> None:
+        super().__init__(
+            f"stopped after step {run.at.step}: {run.out} is saved, "
+            "and the same command goes on from there"
+        )
 
 
 def train(name: str, config: Any, options: TrainConfig) -> Path:
@@ -90,7 +96,7 @@ def learn(run: Run, log: Log, stop: Callable[[], bool]) -> dict[str, Any]:
         if stopping or (run.options.save_every and at.step % run.options.save_every == 0):
             run.save()
         if stopping:
-            raise Stopped
+            raise Stopped(run)
     means = {name: total / at.batch for name, total in at.totals.items()}
     pictures = at.batch * min(run.config.batch_size, len(run.data))
     return {
@@ -148,7 +154,7 @@ def fit(run: Run, stop: Callable[[], bool]) -> dict[str, Any]:
     def watched() -> Iterator[Batch]:
         for batch in progress(run.batches(run.data, train=True, whole=True), run, "fitting"):
             if stop():
-                raise Stopped
+                raise Stopped(run)
             at.step += 1
             yield batch.to(run.place.device)
 
@@ -169,7 +175,7 @@ def evaluate(run: Run, log: Log, stop: Callable[[], bool]) -> dict[str, dict[str
 
     def look(batch: Batch, predicted: Any) -> None:
         if stop() and run.place.world == 1:  # ranks could not agree on it here
-            raise Stopped
+            raise Stopped(run)
         rows.extend(draw(batch, predicted, run.options.pictures - len(rows)))
 
     seed_everything(run.options.seed, run.at.step)

@@ -38,7 +38,7 @@ class Checkpoint:
     """The tensors and facts of a file."""
 
     model: dict[str, torch.Tensor]  #: as `Module.state_dict` gives it
-    optimizer: dict[str, Any] | None  #: as `Optimizer.state_dict` gives it
+    optimizer: dict[str, Any]  #: as `Optimizer.state_dict` gives it
     facts: dict[str, Any]  #: the rest, as JSON holds it
 
     @property
@@ -66,23 +66,25 @@ def versions() -> dict[str, str]:
 def save(
     path: Path,
     model: torch.nn.Module,
-    optimizer: torch.optim.Optimizer | None,
+    optimizer: torch.optim.Optimizer,
     position: Position,
     facts: dict[str, Any],
 ) -> None:
     """Replace the file at `path`: whoever is killed here leaves the old one or the new one."""
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
-    facts = {**facts, "position": asdict(position), "optimizer": None}
-    if optimizer is not None:
-        state = optimizer.state_dict()
-        plain: dict[str, dict[str, Any]] = {}
-        for index, entries in state["state"].items():
-            for name, value in entries.items():
-                if isinstance(value, torch.Tensor):
-                    tensors[f"optimizer.{index}.{name}"] = value
-                else:
-                    plain.setdefault(str(index), {})[name] = value
-        facts["optimizer"] = {"groups": state["param_groups"], "plain": plain}
+    state = optimizer.state_dict()
+    plain: dict[int, dict[str, Any]] = {}
+    for index, entries in state["state"].items():
+        for name, value in entries.items():
+            if isinstance(value, torch.Tensor):
+                tensors[f"optimizer.{index}.{name}"] = value
+            else:
+                plain.setdefault(index, {})[name] = value
+    facts = {
+        **facts,
+        "position": asdict(position),
+        "optimizer": {"groups": state["param_groups"], "plain": plain},
+    }
     content = extra("safetensors.torch").save(
         # Copies, for safetensors refuses tensors that share memory, as tied weights do.
         {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()},
@@ -116,7 +118,9 @@ def load(path: Path) -> Checkpoint:
         found = metadata.get("format", "none")
         raise CheckpointError(f"{path} is not a checkpoint of format {FORMAT}, but of {found!r}")
     facts = json.loads(metadata["fastseg"])
-    model, state = {}, {int(i): dict(e) for i, e in (facts["optimizer"] or {"plain": {}})["plain"].items()}
+    optimizer = facts.pop("optimizer")
+    model: dict[str, torch.Tensor] = {}
+    state = {int(index): entries for index, entries in optimizer["plain"].items()}
     for name, value in tensors.items():
         kind, _, rest = name.partition(".")
         if kind == "model":
@@ -124,7 +128,4 @@ def load(path: Path) -> Checkpoint:
         else:
             index, _, entry = rest.partition(".")
             state.setdefault(int(index), {})[entry] = value
-    optimizer = facts.pop("optimizer")
-    if optimizer is not None:
-        optimizer = {"state": state, "param_groups": optimizer["groups"]}
-    return Checkpoint(model, optimizer, facts)
+    return Checkpoint(model, {"state": state, "param_groups": optimizer["groups"]}, facts)

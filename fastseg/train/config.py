@@ -11,7 +11,6 @@ from .extra import extra
 __all__ = ["ConfigError", "TrainConfig", "build", "differences", "parse", "to_yaml"]
 
 
-
 class ConfigError(Exception):
     """A configuration cannot be used; the message says why."""
 
@@ -73,9 +72,9 @@ class TrainConfig:
     """Begin anew, even if the folder holds a run."""
 
     def __post_init__(self) -> None:
-        for name, least in (("workers", 0), ("eval_every", 0), ("save_every", 0), ("pictures", 0)):
-            if getattr(self, name) < least:
-                raise ConfigError(f"`--{name.replace('_', '-')}` must be at least {least}")
+        for name in ("seed", "workers", "eval_every", "save_every", "pictures"):
+            if (value := getattr(self, name)) < 0:
+                raise ConfigError(f"`--{name.replace('_', '-')}` must be at least 0, got {value}")
         if self.clip is not None and not self.clip > 0:
             raise ConfigError(f"`--clip` must be greater than 0, got {self.clip}")
 

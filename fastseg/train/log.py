@@ -39,9 +39,7 @@ class Log:
         at: where the run goes on; what was written of later epochs is taken back.
     """
 
-    def __init__(
-        self, folder: Path, at: Position, tensorboard: bool, quiet: bool = False
-    ) -> None:
+    def __init__(self, folder: Path, at: Position, tensorboard: bool, quiet: bool = False) -> None:
         self.folder, self.quiet = folder, quiet
         self.writer: Any = None
         if quiet:

@@ -170,7 +170,7 @@ def is_due(run: Run, epoch: int) -> bool:
 
 
 def evaluate(run: Run, log: Log, stop: Callable[[], bool]) -> dict[str, dict[str, Any]]:
-    """Scores of the variants on the test split. The weights and what is to come stay as they are."""
+    """Scores of the variants on the test split; the weights and what is to come stay."""
     rows: list = []
 
     def look(batch: Batch, predicted: Any) -> None:
@@ -192,5 +192,12 @@ def progress(todo: Iterator[Batch], run: Run, what: str, train: bool = True) -> 
     done = run.at.batch if train else 0
     quiet = run.place.rank > 0 or not sys.stderr.isatty()
     return tqdm(
-        todo, what, total, initial=done, leave=False, disable=quiet, dynamic_ncols=True, unit="batch"
+        todo,
+        what,
+        total,
+        initial=done,
+        leave=False,
+        disable=quiet,
+        dynamic_ncols=True,
+        unit="batch",
     )

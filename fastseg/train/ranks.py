@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..distributed import sum_over
 
-__all__ = ["Ranks", "RankBatchNorm", "normalise_over", "ranks"]
+__all__ = ["RankBatchNorm", "Ranks", "normalise_over", "ranks"]
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,9 @@ def ranks(device: str = "auto") -> Iterator[Ranks]:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and not torch.cuda.is_available():
         raise ValueError("`--device cuda`: PyTorch finds no CUDA device here")
-    world, local = (int(os.environ.get(name, d)) for name, d in (("WORLD_SIZE", 1), ("LOCAL_RANK", 0)))
+    world, local = (
+        int(os.environ.get(name, d)) for name, d in (("WORLD_SIZE", 1), ("LOCAL_RANK", 0))
+    )
     place = torch.device(device, local) if device == "cuda" else torch.device(device)
     if device == "cuda":
         torch.cuda.set_device(place)
@@ -105,7 +107,7 @@ class RankBatchNorm(_BatchNorm):
         mean = total / count
         centred = wide - mean.view(shape)
         var = sum_over(centred.square().sum(axes), self.group) / count
-        if self.track_running_stats and self.running_mean is not None:
+        if self.track_running_stats:
             self._track(mean.detach(), (var * (count / (count - 1).clamp(min=1))).detach())
         out = centred * (var + self.eps).rsqrt().view(shape)
         if self.affine:
@@ -114,8 +116,14 @@ class RankBatchNorm(_BatchNorm):
 
     @torch.no_grad()
     def _track(self, mean: torch.Tensor, var: torch.Tensor) -> None:
+        if (
+            self.running_mean is None
+            or self.running_var is None
+            or self.num_batches_tracked is None
+        ):
+            return
         self.num_batches_tracked += 1
-        share = self.momentum if self.momentum is not None else 1 / float(self.num_batches_tracked)
+        share = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
         for running, now in ((self.running_mean, mean), (self.running_var, var)):
             running.lerp_(now.to(running.dtype), share)
 

@@ -30,7 +30,7 @@ class Run:
     test: Dataset
     geometry: Geometry
     method: Method
-    optimizer: torch.optim.Optimizer | None  #: None if the method has no gradient
+    optimizer: torch.optim.Optimizer  #: with nothing to do if the method has no gradient
     scaler: torch.amp.GradScaler
     at: Position
     facts: dict[str, Any]  #: for the checkpoint
@@ -101,7 +101,7 @@ def open_run(name: str, config: Any, options: TrainConfig, place: Ranks) -> Run:
         test,
         geometry_of(data, options, method.multiple),
         method,
-        method.optimizer() if method.gradient else None,
+        method.optimizer() if method.gradient else torch.optim.SGD([torch.zeros(0)]),
         torch.amp.GradScaler(place.device.type, enabled=options.precision == "fp16"),
         Position(),
         {
@@ -136,8 +136,7 @@ def _go_on(run: Run, path: Path) -> None:
             "`--out`, or begin anew with `--fresh`"
         )
     run.method.load_state_dict(found.model)
-    if run.optimizer is not None and found.optimizer is not None:
-        run.optimizer.load_state_dict(found.optimizer)
+    run.optimizer.load_state_dict(found.optimizer)
     run.scaler.load_state_dict(facts["scaler"])
     run.at = found.position
 

@@ -27,5 +27,5 @@ def stop_requests() -> Iterator[Callable[[], bool]]:
     try:
         yield lambda: bool(came)
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
+        for each, handler in before.items():
+            signal.signal(each, handler)  # type: ignore[arg-type]

@@ -66,11 +66,6 @@ def assert_same_state(actual, expected):
                 assert actual[index][name] == value
 
 
-def test_a_method_without_optimizer(tmp_path):
-    save(tmp_path / "x", nn.Linear(2, 2), None, Position(), {})
-    assert load(tmp_path / "x").optimizer is None
-
-
 class Bomb:
     def __reduce__(self):
         return os.mkdir, ("exploded",)
@@ -90,7 +85,8 @@ def test_what_is_cut_short_or_of_others_is_refused(tmp_path):
     path = tmp_path / "checkpoint.safetensors"
     with pytest.raises(CheckpointError, match=f"no checkpoint: {path}"):
         load(path)
-    save(path, *trained(torch.optim.Adam), POSITION, {})
+    network, optimizer = trained(torch.optim.Adam)
+    save(path, network, optimizer, POSITION, {})
     content = path.read_bytes()
     for length in (0, 5, len(content) // 2, len(content) - 1):
         path.write_bytes(content[:length])
@@ -105,7 +101,8 @@ def test_what_is_cut_short_or_of_others_is_refused(tmp_path):
 
 def test_a_write_that_fails_leaves_the_old_one(tmp_path, monkeypatch):
     path = tmp_path / "checkpoint.safetensors"
-    save(path, nn.Linear(2, 2), None, POSITION, {})
+    network, optimizer = trained(torch.optim.Adam)
+    save(path, network, optimizer, POSITION, {})
     before = path.read_bytes()
 
     def full(*_):
@@ -113,5 +110,5 @@ def test_a_write_that_fails_leaves_the_old_one(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="disk full"):
-        save(path, nn.Linear(2, 2), None, Position(), {})
+        save(path, network, optimizer, Position(), {})
     assert path.read_bytes() == before

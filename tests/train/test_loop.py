@@ -65,7 +65,7 @@ def test_a_run_that_was_stopped_goes_on_as_if_not(bench, interrupting, at, preci
     """In the first step, an epoch's last, the next one's first, the last of all."""
     bench.run("whole", precision=precision)
     interrupting(at)
-    with pytest.raises(Stopped):
+    with pytest.raises(Stopped, match=f"stopped after step {at}: .*parts is saved"):
         bench.run("parts", precision=precision)
     assert bench.state("parts").position.step == at
     interrupting(None)
@@ -73,7 +73,9 @@ def test_a_run_that_was_stopped_goes_on_as_if_not(bench, interrupting, at, preci
     assert_same(bench, "parts", "whole")
 
 
-def test_a_signal_while_scoring_loses_nothing(bench, interrupting):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_scoring_loses_nothing(bench, interrupting, monkeypatch, number):
+    monkeypatch.setattr(Interrupting, "number", number)
     bench.run("whole")
     interrupting(-1)
     with pytest.raises(Stopped):
@@ -191,6 +193,7 @@ class Counting(Method):
     Config = TinyConfig
     variants = ("counting",)
     gradient = False
+    centres: torch.Tensor
 
     def __init__(self, config, channels, classes):
         super().__init__(config, channels, classes)

@@ -13,6 +13,7 @@ import torch
 
 from fastseg.train import load
 from fastseg.train.checkpoint import CHECKPOINT
+from tests.train.tiny import TinyConfig
 
 HERE = Path(__file__).parent
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -25,8 +26,8 @@ def start(*arguments, ranks=1):
     if ranks > 1:
         command += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
     command += [*TINY, *map(str, arguments)]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(command, text=True, env=ENVIRONMENT, **pipes)
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, text=True, env=ENVIRONMENT, stdout=pipe, stderr=pipe)
 
 
 def finish(process):
@@ -47,28 +48,18 @@ def test_killed_runs_go_on_as_if_never_killed():
     assert "all as if never killed" in done.stdout
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_stops_and_saves(tmp_path, number):
+def test_a_signal_stops_and_saves(tmp_path):
     out = tmp_path / "run"
     process = start("--out", out, "--epochs", 10_000, "--eval-every", 0)
     while process.poll() is None and not (out / CHECKPOINT).exists():
         time.sleep(0.02)
-    process.send_signal(number)
+    process.send_signal(signal.SIGTERM)
     status, _, err = finish(process)
     assert status == 130, err
     position = load(out / CHECKPOINT).position
     assert f"stopped after step {position.step}" in err
     assert "the same command goes on from there" in err
     assert len(lines(out)) == position.epoch
-
-
-@pytest.fixture(scope="module")
-def alone(tmp_path_factory):
-    """One process with the whole batch."""
-    out = tmp_path_factory.mktemp("alone")
-    status, _, err = finish(start("--out", out, "--sgd"))
-    assert status == 0, err
-    return out
 
 
 def assert_close(one, other):
@@ -83,19 +74,18 @@ def assert_close(one, other):
             assert scores[1] == pytest.approx(scores[0], abs=2e-3)
 
 
-def test_ranks_that_share_batches_are_as_one_process(alone, tmp_path):
-    out = tmp_path / "two"
+def test_ranks_that_share_batches_are_as_one_process(bench, tmp_path):
+    alone, out = bench.run("alone", TinyConfig(sgd=True)), tmp_path / "two"
     status, printed, err = finish(start("--out", out, "--sgd", ranks=2))
     assert status == 0, err
     assert printed.count("epoch 2/2") == 1
     assert_close(alone, out)
 
 
-def test_ranks_go_on_from_one_process(alone, tmp_path):
-    """And stop together: each may see the signal in another step."""
+def test_ranks_stop_together(tmp_path):
+    """Each may see the signal in another step."""
     out = tmp_path / "run"
-    arguments = ["--out", out, "--sgd", "--epochs", 2000, "--eval-every", 0]
-    process = start(*arguments, ranks=2)
+    process = start("--out", out, "--epochs", 10_000, "--eval-every", 0, ranks=2)
     while process.poll() is None and not (out / CHECKPOINT).exists():
         time.sleep(0.02)
     process.send_signal(signal.SIGTERM)
@@ -104,16 +94,3 @@ def test_ranks_go_on_from_one_process(alone, tmp_path):
     position = load(out / CHECKPOINT).position
     assert position.epoch >= 1
     assert f"stopped after step {position.step}" in err
-
-
-def test_statistics_of_parts_are_others(alone, tmp_path):
-    out = tmp_path / "local"
-    status, _, err = finish(start("--out", out, "--sgd", "--batch-norm", "local", ranks=2))
-    assert status == 0, err
-    assert lines(out)[-1]["loss"] != pytest.approx(lines(alone)[-1]["loss"], rel=1e-4)
-
-
-def test_a_batch_that_ranks_cannot_share_is_refused(tmp_path):
-    status, _, err = finish(start("--out", tmp_path / "x", "--batch-size", 3, ranks=2))
-    assert status != 0
-    assert "`batch_size` must be a multiple of `world`, got 3 of 2" in err

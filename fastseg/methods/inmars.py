@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import torch
 
+from ..checks import check_choice
 from ..data.base import Batch
 from ..nn import (
     RegionEmbedding,
@@ -61,6 +62,8 @@ class InMARS(Method):
 
     def __init__(self, config: InMARSConfig, channels: int, classes: int) -> None:
         super().__init__(config, channels, classes)
+        check_choice("regulariser", config.regulariser, ("none", "adv", "geo", "both"))
+        check_choice("segments", config.segments, ("n", "2n", "nn"))
         if len(config.prior) not in (0, classes):
             raise ValueError(
                 f"`prior` must have a value for each of {classes} classes, got {len(config.prior)}"

@@ -7,9 +7,9 @@ from fastseg.data.base import Batch
 
 
 def batch(count=2, size=(32, 32), channels=3, superpixels=(), labels=False, seed=0):
-    """Noise on squares of two colours, with some invalid pixels."""
+    """A little noise on squares of two colours, with some invalid pixels."""
     rng = torch.Generator().manual_seed(seed)
-    images = torch.rand((count, channels, *size), generator=rng) / 4
+    images = 0.1 + torch.rand((count, channels, *size), generator=rng) / 50
     images[:, :, size[0] // 4 : size[0] // 2, size[1] // 4 : size[1] // 2] += 0.7
     valid = torch.ones((count, *size), dtype=torch.bool)
     valid[:, :3] = False

@@ -8,7 +8,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-__all__ = ["Batch", "Dataset", "Sample"]
+from .geometry import Geometry
+
+__all__ = ["Batch", "DataError", "Dataset", "Sample"]
+
+
+class DataError(ValueError):
+    """A data set is missing or not as it should be; the message says where and what to do."""
 
 
 class Sample(NamedTuple):
@@ -22,10 +28,11 @@ class Sample(NamedTuple):
 
 
 class Dataset(ABC):
-    """Pictures in a fixed order, read when they are asked for, from any process."""
+    """Pictures in a fixed order, read when they are asked for, from any thread or process."""
 
     classes: Sequence[str]  #: names of the classes in `labels`; empty where there is no truth
     channels: int  #: C
+    geometry: Geometry = Geometry()  #: that of the papers; else pictures as they are
 
     @abstractmethod
     def __len__(self) -> int: ...

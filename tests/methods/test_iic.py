@@ -4,11 +4,11 @@ import dataclasses
 
 import pytest
 import torch
-from samples import batch
 
 import fastseg
 from fastseg.methods import IIC
 from fastseg.methods.views import flip, jitter, sobel
+from tests.methods.samples import batch
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -1,14 +1,16 @@
 """Two ranks get the loss of the whole batch, and its gradients."""
 
+from typing import Any
+
 import pytest
 import torch
-from samples import batch, part
 
 from fastseg.methods import METHODS
+from tests.methods.samples import batch, part
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-OPTIONS = {
+OPTIONS: dict[str, dict[str, Any]] = {
     "inmars": {"width": 8, "hidden": (8,), "finer": 4},
     "iic": {"width": 4, "radius": 2, "alternate": False},
     "supervised": {"width": 4},
@@ -23,7 +25,7 @@ def work(name, rows=slice(None), group=None):
     data = part(batch(3, superpixels=model.superpixels[:1], labels=kind.supervised), rows)
     parts = model.loss(data, 0.5, group)
     parts["loss"].backward()
-    gradients = [parameter.grad.numpy() for parameter in model.parameters()]
+    gradients = [x.grad.numpy() for x in model.parameters() if x.grad is not None]
     return {key: value.item() for key, value in parts.items()}, gradients
 
 

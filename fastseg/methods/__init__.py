@@ -1,7 +1,17 @@
 """The papers, a file each: configuration, loss, predictions."""
 
 from .base import Method
+from .baselines import KMeans, Random, Supervised
+from .iic import IIC
+from .inmars import InMARS
 
-METHODS: dict[str, type[Method]] = {}
+__all__ = ["IIC", "METHODS", "InMARS", "KMeans", "Method", "Random", "Supervised"]
 
-__all__ = ["METHODS", "Method"]
+#: By the name that the commands know.
+METHODS: dict[str, type[Method]] = {
+    "iic": IIC,
+    "inmars": InMARS,
+    "kmeans": KMeans,
+    "random": Random,
+    "supervised": Supervised,
+}

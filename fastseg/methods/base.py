@@ -27,6 +27,8 @@ class Method(nn.Module, ABC):
     supervised: ClassVar[bool] = False  #: whether its loss sees labels: only of the upper bound
     gradient: ClassVar[bool] = True  #: whether it learns by `loss`; else by `fit`
 
+    multiple: int = 1  #: what both sides of the images must be divisible by
+
     def __init__(self, config: Any, channels: int, classes: int) -> None:
         super().__init__()
         self.config, self.channels, self.classes = config, channels, classes
@@ -40,11 +42,6 @@ class Method(nn.Module, ABC):
     def clusters(self) -> int:
         """Number of clusters that `predict` tells apart."""
         return self.classes
-
-    @property
-    def multiple(self) -> int:
-        """What both sides of the images must be divisible by."""
-        return 1
 
     def loss(self, batch: Batch, progress: float, group: Any = None) -> dict[str, torch.Tensor]:
         """The loss, "loss", and the scalars to log beside it.
@@ -62,7 +59,13 @@ class Method(nn.Module, ABC):
 
     @abstractmethod
     def predict(self, batch: Batch) -> dict[str, torch.Tensor]:
-        """(B,H,W) int64, the cluster of each pixel, for each of `variants`."""
+        """(B,H,W) int64, the cluster of each pixel, for each of `variants`.
+
+        Called in evaluation mode and without gradients.
+
+        Args:
+            batch: it has all of `superpixels`.
+        """
 
     def optimizer(self) -> torch.optim.Optimizer:
         return torch.optim.Adam(self.parameters(), self.config.lr)

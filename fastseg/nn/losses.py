@@ -27,6 +27,7 @@ from ..distributed import sum_over
 __all__ = [
     "Entropies",
     "class_entropies",
+    "frozen_statistics",
     "kl_consistency",
     "mutual_information",
     "virtual_adversarial",
@@ -173,7 +174,10 @@ def _divergence(target: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
 
 
 def kl_consistency(
-    target: torch.Tensor, logits: torch.Tensor, weights: torch.Tensor | None = None
+    target: torch.Tensor,
+    logits: torch.Tensor,
+    weights: torch.Tensor | None = None,
+    group: Any = None,
 ) -> torch.Tensor:
     """Divergence of the predictions of a transformed input from the original's (InMARS, Eq. 4).
 
@@ -189,6 +193,7 @@ def kl_consistency(
         logits: likewise, of the transformed T(x), prediction on prediction.
         weights: (N,) or (B,…), bool or float ≥ 0: how much each prediction counts in the mean. What
             has weight 0 may hold anything.
+        group: as in `class_entropies`.
 
     Returns:
         A scalar, float64 if `target` or `logits` is, else float32; 0 if nothing has weight.
@@ -203,18 +208,19 @@ def kl_consistency(
     _check_weights(weights, "target", target)
     if weights is None:
         each = _divergence(target, logits)
-        return _over(each.sum(), each.new_full((), each.numel()))
+        total, weight = each.sum(), each.new_full((), each.numel())
+        return _over(*sum_over(torch.stack((total, weight)), group))
     out = (weights == 0).unsqueeze(1)
     each = _divergence(target.masked_fill(out, 0), logits.masked_fill(out, 0))
     weights = weights.to(each.dtype)
-    return _over((each * weights).sum(), weights.sum())
+    return _over(*sum_over(torch.stack(((each * weights).sum(), weights.sum())), group))
 
 
 # --- Virtual adversarial training --------------------------------------------------------------
 
 
 @contextmanager
-def _frozen_statistics(model: torch.nn.Module) -> Iterator[None]:
+def frozen_statistics(model: torch.nn.Module) -> Iterator[None]:
     """Batch norm inside leaves its running statistics alone; in training it uses the batch's."""
     tracking = [
         module
@@ -249,6 +255,8 @@ def virtual_adversarial(
     xi: float = 10.0,
     iterations: int = 1,
     generator: torch.Generator | None = None,
+    direction: torch.Tensor | None = None,
+    group: Any = None,
 ) -> torch.Tensor:
     """Divergence of the predictions under the small perturbation that changes them most: R_adv
     (InMARS, Eq. 4, 5; Miyato et al., "Virtual Adversarial Training", TPAMI 2018).
@@ -273,6 +281,8 @@ def virtual_adversarial(
         xi: ξ > 0, the norm of the trial perturbation.
         iterations: of the power method.
         generator: draws d; PyTorch's own if not given.
+        direction: the first d, like `x`, in place of one that is drawn.
+        group: as in `class_entropies`; the power method stays with each rank's own samples.
 
     Returns:
         A scalar, float64 if the scores are, else float32.
@@ -291,9 +301,14 @@ def virtual_adversarial(
     check_int("iterations", iterations, 1)
     check_generator("generator", generator)
     x = x.detach()
-    place = x.device if generator is None else generator.device
-    d = torch.randn(x.shape, generator=generator, device=place).to(x)
-    with _frozen_statistics(model):
+    if direction is None:
+        place = x.device if generator is None else generator.device
+        direction = torch.randn(x.shape, generator=generator, device=place)
+    else:
+        check_tensor("direction", direction)
+        check_shape("direction", direction, tuple(x.shape))
+    d = direction.detach().to(x)
+    with frozen_statistics(model):
         if target is None:
             with torch.no_grad():
                 target = model(x, *inputs)
@@ -307,4 +322,4 @@ def virtual_adversarial(
                 far = kl_consistency(target, trial, weights) * count
                 d = torch.autograd.grad(far, d)[0]
         r = epsilon * _unit(d)
-        return kl_consistency(target, model(x + r, *inputs), weights)
+        return kl_consistency(target, model(x + r, *inputs), weights, group)

@@ -341,6 +341,20 @@ def test_adversarial_takes_further_inputs_weights_and_seeds():
     assert moved.tolist() == pytest.approx([0, 0.25, 0, 0])
 
 
+def test_adversarial_starts_where_it_is_told():
+    model, x = Counting(), random(4, 3, 6, 7)
+    drawn = virtual_adversarial(model, x, generator=seeded())
+    d = torch.randn(x.shape, generator=seeded())
+    assert virtual_adversarial(model, x, direction=d) == drawn
+    assert virtual_adversarial(model, x, direction=7 * d).item() == pytest.approx(drawn.item())
+    # Each sample goes its own way, whatever the others are.
+    model.eval()
+    model.seen.clear()
+    for part in (slice(None), slice(1, 3)):
+        virtual_adversarial(model, x[part], direction=d[part])
+    assert torch.allclose(model.seen[2][1:3], model.seen[5])
+
+
 def test_adversarial_without_any_gradient_moves_nothing():
     """A model that does not depend on x: r is 0, not NaN."""
     model = Counting().eval()
@@ -411,7 +425,9 @@ def predictions(rank, ranks):
 def objective(logits, weights, group):
     prior = torch.tensor([1.0, 2, 3, 4], dtype=torch.float64)
     marginal, conditional = class_entropies(logits.softmax(1), prior, weights, group)
-    return conditional - 0.3 * marginal
+    other = logits.flip(1).sin()
+    change = kl_consistency(other, logits, weights, group)
+    return conditional - 0.3 * marginal + change + kl_consistency(other, logits, group=group)
 
 
 def work_on_a_share(rank, ranks, file, results):
@@ -497,6 +513,7 @@ def test_what_consistency_refuses(change, error, message):
         ({"xi": 0}, ValueError, "`xi` must be finite and greater than 0, got 0"),
         ({"iterations": 0}, ValueError, "`iterations` must be an integer of at least 1, got 0"),
         ({"generator": 3}, TypeError, "`generator` must be a torch.Generator or None, got int"),
+        ({"direction": P[:2]}, ValueError, r"`direction` must have shape \(4, 3\), got \(2, 3\)"),
     ],
 )
 def test_what_adversarial_refuses(change, error, message):

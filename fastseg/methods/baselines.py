@@ -1,0 +1,154 @@
+"""What a method must beat, and what it cannot: a random network, K-means, a supervised UNet."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+
+from ..data.base import Batch
+from ..distributed import sum_over
+from .base import Method
+from .networks import Backbone, backbone
+from .views import uniform
+
+__all__ = ["KMeans", "KMeansConfig", "Random", "RandomConfig", "Supervised", "SupervisedConfig"]
+
+SAMPLE = 9  # the stream of the pixels that K-means sees
+
+
+@dataclass(frozen=True)
+class RandomConfig:
+    batch_size: int = 64
+    backbone: Backbone = "vgg"
+    width: int = 64  #: of the backbone
+    stride: int = 1  #: of the hourglass
+
+
+class Random(Method):
+    """A network as it was initialised."""
+
+    Config = RandomConfig
+    variants = ("pixel",)
+    gradient = False
+
+    def __init__(self, config: RandomConfig, channels: int, classes: int) -> None:
+        super().__init__(config, channels, classes)
+        self.network = backbone(config.backbone, channels, classes, config.width, config.stride)
+        self.multiple = self.network.multiple
+
+    def fit(self, batches: Iterable[Batch]) -> None:
+        """Nothing."""
+
+    def predict(self, batch: Batch) -> dict[str, torch.Tensor]:
+        return {"pixel": self.network(batch.images).argmax(1)}
+
+
+@dataclass(frozen=True)
+class KMeansConfig:
+    batch_size: int = 64
+    features: Literal["pixels", "network"] = "pixels"  #: colours, or a random network's
+    pixels: int = 100  #: sampled from each picture
+    limit: int = 10_000  #: pictures, at most, that pixels are sampled from
+    restarts: int = 10  #: the best of which is kept
+    backbone: Backbone = "vgg"  #: of features "network"
+    width: int = 64
+    stride: int = 1
+    depth: int = 64  #: channels of the network's map
+
+
+class KMeans(Method):
+    """K-means of the pixels' colours or features; scikit-learn's MiniBatchKMeans."""
+
+    Config = KMeansConfig
+    variants = ("pixel",)
+    gradient = False
+    centres: torch.Tensor  #: (K,D)
+
+    def __init__(self, config: KMeansConfig, channels: int, classes: int) -> None:
+        super().__init__(config, channels, classes)
+        self.network: torch.nn.Module = torch.nn.Identity()
+        self.multiple = 1
+        length = channels
+        if config.features == "network":
+            length, size = config.depth, (config.width, config.stride)
+            self.network = backbone(config.backbone, channels, config.depth, *size)
+            self.multiple = self.network.multiple
+        self.register_buffer("centres", torch.full((classes, length), torch.nan))
+
+    @torch.no_grad()
+    def fit(self, batches: Iterable[Batch]) -> None:
+        try:
+            from sklearn.cluster import MiniBatchKMeans
+        except ImportError as error:
+            raise ImportError("K-means needs scikit-learn: pip install 'fastseg[train]'") from error
+        self.eval()
+        rows = list(self._samples(batches))
+        x = torch.cat(rows).cpu().numpy() if rows else None
+        if x is None or len(x) < self.classes:
+            got = 0 if x is None else len(x)
+            raise ValueError(f"`batches` must have at least {self.classes} valid pixels, got {got}")
+        k_means = MiniBatchKMeans(self.classes, n_init=self.config.restarts, random_state=0)
+        self.centres.copy_(torch.from_numpy(k_means.fit(x).cluster_centers_))
+
+    def _samples(self, batches: Iterable[Batch]) -> Iterator[torch.Tensor]:
+        """(N,D): of each picture valid pixels at random, by its seed."""
+        left = self.config.limit
+        for batch in batches:
+            features = self.network(batch.images).movedim(1, -1)
+            places = (uniform(batch.seeds, self.config.pixels, SAMPLE) + 1) / 2
+            for i in range(min(left, len(features))):
+                valid = features[i][batch.valid[i]]
+                if len(valid):
+                    at = (places[i] * len(valid)).long().clamp(max=len(valid) - 1)
+                    yield valid[at.to(valid.device)]
+            left -= len(features)
+            if left <= 0:
+                return
+
+    def predict(self, batch: Batch) -> dict[str, torch.Tensor]:
+        features = self.network(batch.images)
+        half = self.centres.square().sum(1)[:, None, None] / 2
+        nearest = torch.einsum("kc,bchw->bkhw", self.centres, features) - half
+        return {"pixel": nearest.argmax(1)}
+
+
+@dataclass(frozen=True)
+class SupervisedConfig:
+    lr: float = 1e-3
+    decay: float = 0.96  #: of the learning rate, each epoch
+    batch_size: int = 16
+    epochs: int = 30
+    backbone: Backbone = "unet"
+    width: int = 64  #: of the backbone
+    stride: int = 1  #: of the hourglass
+
+
+class Supervised(Method):
+    """A backbone trained on the truth: the upper bound."""
+
+    Config = SupervisedConfig
+    variants = ("pixel",)
+    supervised = True
+
+    def __init__(self, config: SupervisedConfig, channels: int, classes: int) -> None:
+        super().__init__(config, channels, classes)
+        self.network = backbone(config.backbone, channels, classes, config.width, config.stride)
+        self.multiple = self.network.multiple
+
+    def lr(self, epoch: int) -> float:
+        return self.config.lr * self.config.decay**epoch
+
+    def loss(self, batch: Batch, progress: float, group: Any = None) -> dict[str, torch.Tensor]:
+        """Cross-entropy over the valid pixels that have a class."""
+        if batch.labels is None:
+            raise ValueError("`batch` must have labels for a supervised method, got none")
+        labels = batch.labels.masked_fill(~batch.valid, -1)
+        scores = self.network(batch.images)
+        total = F.cross_entropy(scores, labels, ignore_index=-1, reduction="sum")
+        total, pixels = sum_over(torch.stack((total, (labels >= 0).sum().to(total))), group)
+        return {"loss": total / pixels.clamp(min=1)}
+
+    def predict(self, batch: Batch) -> dict[str, torch.Tensor]:
+        return {"pixel": self.network(batch.images).argmax(1)}

@@ -1,0 +1,33 @@
+"""Batches to learn from."""
+
+import torch
+
+import fastseg
+from fastseg.data.base import Batch
+
+
+def batch(count=2, size=(32, 32), channels=3, superpixels=(), labels=False, seed=0):
+    """A little noise on squares of two colours, with some invalid pixels."""
+    rng = torch.Generator().manual_seed(seed)
+    images = 0.1 + torch.rand((count, channels, *size), generator=rng) / 50
+    images[:, :, size[0] // 4 : size[0] // 2, size[1] // 4 : size[1] // 2] += 0.7
+    valid = torch.ones((count, *size), dtype=torch.bool)
+    valid[:, :3] = False
+    truth = (images.mean(1) > 0.5).long().masked_fill(~valid, -1) if labels else None
+    regions = tuple(fastseg.slic(images, **options) for options in superpixels)
+    seeds = torch.arange(count) * 7919 + 11
+    return Batch(images, valid, regions, seeds, tuple(map(str, range(count))), truth)
+
+
+def part(whole: Batch, rows: slice) -> Batch:
+    """Some samples of a batch."""
+    labels = None if whole.labels is None else whole.labels[rows]
+    regions = tuple(x[rows] for x in whole.superpixels)
+    return Batch(
+        whole.images[rows],
+        whole.valid[rows],
+        regions,
+        whole.seeds[rows],
+        whole.keys[rows],
+        labels,
+    )

@@ -19,7 +19,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0: all well; 1: some files failed; 2: bad usage; 130: stopped by Ctrl-C or SIGTERM.
     """
-    arguments = _parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    arguments = _parser().parse_args(evaluate.complete(words))
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         return arguments.run(arguments)

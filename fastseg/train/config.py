@@ -24,52 +24,52 @@ def _free(default: Any) -> Any:
 class TrainConfig:
     """What the loop is told; what a paper is told is in its method's own configuration."""
 
+    #: Data set, NAME or NAME:PATH, such as fruits or folder:photos.
     data: str
-    """Data set, NAME or NAME:PATH, such as fruits or folder:photos."""
+    #: Folder of the run. A run that was stopped goes on from there.
     out: str = _free("")
-    """Folder of the run. A run that was stopped goes on from there."""
+    #: Of weights, batches and all that is random.
     seed: int = 0
-    """Of weights, batches and all that is random."""
+    #: How many classes to look for, where the data set has no truth that says so.
     classes: int | None = None
-    """How many classes to look for, where the data set has no truth that says so."""
+    #: Part of the data set to train on; all: train and test, as published results do.
     split: str = "train"
-    """Part of the data set to train on; all: train and test, as published results do."""
+    #: Part of the data set to score on.
     eval_split: str = _free("test")
-    """Part of the data set to score on."""
+    #: Height and width of the crops, or one number, in place of the data set's usual ones.
     size: int | tuple[int, int] | None = None
-    """Height and width of the crops, or one number, in place of the data set's usual ones."""
+    #: Factor on the pictures' sides before they are cropped, in place of the usual one.
     scale: float | None = None
-    """Factor on the pictures' sides before they are cropped, in place of the usual one."""
+    #: Instead: the shorter side of the pictures before they are cropped.
     short: int | None = None
-    """Instead: the shorter side of the pictures before they are cropped."""
+    #: Mirror every other picture in training, if that is usual for the data set.
     flip: bool = True
-    """Mirror every other picture in training, if that is usual for the data set."""
+    #: Leave pixels out of the loss that the truth marks as of no class.
     use_void: bool = True
-    """Leave pixels out of the loss that the truth marks as of no class."""
+    #: Folder for superpixels, to be found once only.
     cache: str | None = _free(None)
-    """Folder for superpixels, to be found once only."""
+    #: Of the networks' arithmetic; weights are always fp32.
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """Of the networks' arithmetic; weights are always fp32."""
+    #: Longest gradient; what is longer is shortened to it.
     clip: float | None = None
-    """Longest gradient; what is longer is shortened to it."""
+    #: Statistics over all ranks, over each rank's part of the batch, or as they are.
     batch_norm: Literal["sync", "local", "frozen"] = "sync"
-    """Statistics over all ranks, over each rank's part of the batch, or as they are."""
+    #: Compile the networks by torch.compile.
     compile: bool = False
-    """Compile the networks by torch.compile."""
+    #: Where to compute; auto: on a GPU if there is one.
     device: Literal["auto", "cpu", "cuda"] = _free("auto")
-    """Where to compute; auto: on a GPU if there is one."""
+    #: Threads that make batches ahead; 0: the loop makes them.
     workers: int = _free(0)
-    """Threads that make batches ahead; 0: the loop makes them."""
+    #: Epochs between scores on the test split; 0: none.
     eval_every: int = _free(1)
-    """Epochs between scores on the test split; 0: none."""
+    #: Steps between checkpoints inside an epoch; 0: only at its end.
     save_every: int = _free(0)
-    """Steps between checkpoints inside an epoch; 0: only at its end."""
+    #: Write RUN/tensorboard.
     tensorboard: bool = _free(True)
-    """Write RUN/tensorboard."""
+    #: How many test pictures to draw after each scoring.
     pictures: int = _free(8)
-    """How many test pictures to draw after each scoring."""
+    #: Begin anew, even if the folder holds a run.
     fresh: bool = _free(False)
-    """Begin anew, even if the folder holds a run."""
 
     def __post_init__(self) -> None:
         for name in ("seed", "workers", "eval_every", "save_every", "pictures"):

@@ -12,11 +12,12 @@ from tqdm import tqdm
 
 from ..data.base import Batch
 from ..predict.files import write
+from ..predict.render import colours
 from .checkpoint import Position
 from .extra import extra
 from .score import BEST, LAST, best_of
 
-__all__ = ["METRICS", "Log", "colours", "draw", "read_metrics"]
+__all__ = ["METRICS", "Log", "draw", "read_metrics"]
 
 METRICS = "metrics.jsonl"
 GAP = 2  # pixels between pictures
@@ -116,14 +117,6 @@ def _words(line: Mapping[str, Any], epochs: int) -> str:
 
 
 # --- Pictures ----------------------------------------------------------------------------------
-
-
-def colours(count: int) -> np.ndarray:
-    """(count,3) uint8: colours far from each other, the same for the same place in the list."""
-    hues = np.arange(count) * 0.61803398875 % 1  # steps by the golden ratio never meet
-    light = 0.95 - 0.35 * (np.arange(count) // 8 % 3 / 2)
-    angles = 2 * np.pi * (hues[:, None] - np.array([0, 1 / 3, 2 / 3]))
-    return np.rint(255 * light[:, None] * (0.5 + 0.45 * np.cos(angles))).astype(np.uint8)
 
 
 def draw(batch: Batch, predicted: Mapping[str, torch.Tensor], count: int) -> list[np.ndarray]:

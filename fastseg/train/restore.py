@@ -1,5 +1,6 @@
 """A run that has been trained: its method to predict with, and its scores."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from ..data import batches, count_batches, open_dataset
+from ..data import Geometry, batches, count_batches, open_dataset
 from ..methods import METHODS
 from ..methods.base import Method
 from .checkpoint import CHECKPOINT, CheckpointError, Position, load
@@ -30,7 +31,8 @@ class Trained:
     config: Any
     options: TrainConfig
     position: Position
-    names: tuple[str, ...]  #: of the classes in the truth it was trained beside, if any
+    geometry: Geometry  #: of the training
+    digest: str  #: tells these weights from others
 
 
 def restore(folder: str | Path, device: str | torch.device = "cpu") -> Trained:
@@ -60,7 +62,8 @@ def restore(folder: str | Path, device: str | torch.device = "cpu") -> Trained:
         config,
         build(TrainConfig, facts["options"]),
         found.position,
-        tuple(facts["names"]),
+        build(Geometry, facts["geometry"]),
+        hashlib.sha256(path.read_bytes()).hexdigest()[:8],
     )
 
 

@@ -93,13 +93,14 @@ def open_run(name: str, config: Any, options: TrainConfig, place: Ranks) -> Run:
     if options.compile:
         for network in method.children():
             network.compile()
+    geometry = geometry_of(data, options, method.multiple)
     run = Run(
         place,
         config,
         options,
         data,
         test,
-        geometry_of(data, options, method.multiple),
+        geometry,
         method,
         method.optimizer() if method.gradient else torch.optim.SGD([torch.zeros(0)]),
         torch.amp.GradScaler(place.device.type, enabled=options.precision == "fp16"),
@@ -111,6 +112,7 @@ def open_run(name: str, config: Any, options: TrainConfig, place: Ranks) -> Run:
             "channels": data.channels,
             "classes": classes,
             "names": list(data.classes),
+            "geometry": asdict(geometry),
             "versions": versions(),
         },
     )

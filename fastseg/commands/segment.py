@@ -111,8 +111,8 @@ def _segment(arguments: argparse.Namespace) -> int:
 
 
 def _segment_with_model(arguments: argparse.Namespace) -> int:
-    from ..predict.classes import ModelSettings, segment_with
     from ..train import CheckpointError, ConfigError, MissingExtra, restore
+    from ..train.segment import ModelSettings, segment_with
 
     options = {name: getattr(arguments, name) for name in ("jobs", "overlay", "sheet", "force")}
     try:

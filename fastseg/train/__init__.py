@@ -2,7 +2,7 @@
 
 Rooms, ground floor first: extra (optional packages), config (flags), signals (Ctrl-C), ranks
 (several processes), checkpoint (the file), score (against the truth), log (what is written), run
-(what it is made of), loop (what it does), restore (what it has left).
+(what it is made of), loop (what it does), restore (what it has left), segment (pictures by it).
 """
 
 from .checkpoint import Checkpoint, CheckpointError, load

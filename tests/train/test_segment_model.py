@@ -12,9 +12,9 @@ from skimage.data import astronaut, coffee
 from fastseg.cli import main
 from fastseg.data import Geometry
 from fastseg.methods import METHODS
-from fastseg.predict.classes import ModelSettings, label_map
 from fastseg.predict.labels import read_labels
 from fastseg.train import restore
+from fastseg.train.segment import ModelSettings, label_map
 from tests.train.tiny import Tiny, TinyConfig
 
 SETTINGS = ModelSettings("", "tiny", Geometry())

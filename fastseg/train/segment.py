@@ -16,13 +16,13 @@ from ..data.geometry import Geometry, resize_image, resize_labels
 from ..data.pictures import read_image
 from ..methods.base import Method
 from ..ops.slic import slic
-from . import render
-from .files import CLASSES, readable
-from .journal import Row, rounded
-from .labels import encode_labels
-from .pictures import PictureError, read_picture
-from .run import Report, Run, Task
-from .sheet import Sheet, write_sheet
+from ..predict import render
+from ..predict.files import CLASSES, readable
+from ..predict.journal import Row, rounded
+from ..predict.labels import encode_labels
+from ..predict.pictures import PictureError, read_picture
+from ..predict.run import Report, Run, Task
+from ..predict.sheet import Sheet, write_sheet
 
 __all__ = ["ModelSettings", "label_map", "segment_with"]
 

@@ -3,6 +3,8 @@
 import sys
 import threading
 import time
+from itertools import chain
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ SLIC = ({"n_segments": 6, "compactness": 5.0}, {"n_segments": 2, "compactness": 
 class Blocks(Dataset):
     """Pictures of several sizes; every fourth has no truth, void is at the left."""
 
-    classes = ("dark", "bright")
+    classes: tuple[str, ...] = ("dark", "bright")
     channels = 3
 
     def __init__(self, count=10, sizes=((20, 16), (12, 24), (9, 9))):
@@ -67,7 +69,9 @@ def test_evaluation_takes_centres_in_order():
     assert batch.images.shape == (4, 3, 8, 8)
     assert batch.images.is_contiguous()
     _, image, labels = dataset[0]
-    assert torch.equal(batch.images[0], torch.tensor(image[6:14, 4:12] / np.float32(255)).movedim(2, 0))
+    assert torch.equal(
+        batch.images[0], torch.tensor(image[6:14, 4:12] / np.float32(255)).movedim(2, 0)
+    )
     assert (batch.labels[0].numpy() == labels[6:14, 4:12]).all()
     assert (batch.labels[3] == -1).all()  # has no truth
     for maps in batch.superpixels:
@@ -164,7 +168,7 @@ def test_density_of_superpixels_is_that_of_the_cut():
 def test_epochs_are_permutations_that_seeds_decide():
     dataset = Blocks(40)
     orders = [
-        sum(numbers(epoch(dataset, seed=s, epoch=e)), []) for s, e in ((1, 0), (1, 1), (2, 0))
+        [*chain(*numbers(epoch(dataset, seed=s, epoch=e)))] for s, e in ((1, 0), (1, 1), (2, 0))
     ]
     assert all(sorted(order) == list(range(40)) for order in orders)
     assert orders[0] != orders[1] != orders[2] != orders[0]
@@ -183,7 +187,7 @@ def test_incomplete_batches_are_left_out_of_training():
 
 def test_what_is_random_in_a_sample_is_its_own():
     """Whatever the batch size."""
-    by_key = {}
+    by_key: dict[str, Any] = {}
     for size in (1, 5):
         for batch in epoch(size=size, superpixels=SLIC):
             for i, key in enumerate(batch.keys):
@@ -209,7 +213,7 @@ def test_ranks_share_every_batch(train):
             assert torch.equal(torch.cat([part[i].images for part in parts]), batch.images)
             assert torch.equal(torch.cat([part[i].seeds for part in parts]), batch.seeds)
     keys = [[key for batch in part for key in batch.keys] for part in parts]
-    assert sorted(sum(keys, [])) == sorted(key for batch in whole for key in batch.keys)
+    assert sorted(chain(*keys)) == sorted(key for batch in whole for key in batch.keys)
     assert all(len(batch.keys) for part in parts for batch in part)
 
 
@@ -285,7 +289,7 @@ def test_bad_arguments(options, error, message):
 @pytest.mark.parametrize(
     ("sample", "message"),
     [
-        (Sample("x", np.zeros((4, 4, 4), np.uint8), None), r"x must have 3 channels, got .*4, 4, 4"),
+        (Sample("x", np.zeros((4, 4, 4), np.uint8), None), r"x must have 3 channels, got .*4, 4"),
         (Sample("x", np.zeros((4, 5, 3), np.uint8), np.zeros((4, 4), np.int16)),
          r"x is \(4, 5\), its labels are \(4, 4\)"),
     ],

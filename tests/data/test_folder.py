@@ -1,5 +1,7 @@
 """Pictures of one's own: `folder:DIR`, and what all specs have in common."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -30,7 +32,7 @@ def root(tmp_path):
 
 
 def test_pictures_and_their_truth(root):
-    dataset = open_dataset(f"folder:{root}")
+    dataset: Any = open_dataset(f"folder:{root}")
     assert [dataset[i].key for i in range(len(dataset))] == ["a", "b", "sub/c"]
     assert (dataset[0].image == picture()).all()
     assert dataset[2].labels.tolist() == [[0, 1, 2], [2, -1, 1]]
@@ -58,7 +60,7 @@ def test_classes_have_names(root):
 
 def test_other_truth(root, tmp_path):
     save(root / "mine" / "b.png", 255 * (LABELS == 1))
-    dataset = open_dataset(f"folder:{root}?labels=mine&values=grey")
+    dataset: Any = open_dataset(f"folder:{root}?labels=mine&values=grey")
     assert dataset.classes == ("background", "foreground")
     assert dataset[1].labels.tolist() == [[0, 1, 0], [0, 0, 1]]
     assert dataset[0].labels is None

@@ -1,5 +1,7 @@
 """The synthetic set: `fruits`."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy.ndimage import binary_dilation
@@ -29,7 +31,7 @@ def test_samples_depend_on_seed_and_number_alone():
 
 
 def test_all_are_before_one_sky():
-    dataset = Fruits()
+    dataset: Any = Fruits()
     samples = [dataset[i] for i in range(60)]
     images, labels = (np.stack([s[i] for s in samples]) for i in (1, 2))
     assert (images.dtype, labels.dtype, images.shape[1:]) == (np.uint8, np.int16, (64, 64, 3))
@@ -45,7 +47,7 @@ def test_all_are_before_one_sky():
 
 
 def test_the_sky_varies_more_than_any_fruit():
-    dataset = Fruits()
+    dataset: Any = Fruits()
     images, labels = (np.stack([dataset[i][part] for i in range(60)]) for part in (1, 2))
     spread = [images[labels == k].astype(float).var(0).sum() for k in range(4)]
     assert spread[0] > 2 * max(spread[1:])
@@ -53,7 +55,7 @@ def test_the_sky_varies_more_than_any_fruit():
 
 def test_fruits_hide_each_other():
     """Any may be in front: each is seen whole, and each hidden in part."""
-    dataset = Fruits()
+    dataset: Any = Fruits()
     areas = np.array([np.bincount(dataset[i].labels.ravel(), minlength=4) for i in range(300)])
     most = areas.max(0)[1:]
     assert (areas[:, 1:] > 0.97 * most).any(0).all()

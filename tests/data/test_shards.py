@@ -3,6 +3,7 @@
 import io
 import os
 import tarfile
+from typing import Any
 
 import numpy as np
 import pytest
@@ -49,7 +50,7 @@ def root(tmp_path):
 
 
 def test_every_member_in_order(root):
-    dataset = open_dataset(f"shards:{root}/train-{{000..002}}.tar?classes=2")
+    dataset: Any = open_dataset(f"shards:{root}/train-{{000..002}}.tar?classes=2")
     assert (len(dataset), dataset.classes, dataset.channels) == (12, ("0", "1"), 3)
     for number in (11, 0, 5, 4, 3):
         sample = dataset[number]
@@ -81,10 +82,10 @@ def test_patterns(root, pattern, count):
 
 
 def test_members_are_looked_for_once(root, monkeypatch):
-    first = Shards(f"{root}/*.tar", classes="2")
+    first: Any = Shards(f"{root}/*.tar", classes="2")
     assert len(list(root.glob(".*.index.npy"))) == 3
     monkeypatch.setattr(tarfile, "open", None)
-    again = Shards(f"{root}/*.tar", classes="2")
+    again: Any = Shards(f"{root}/*.tar", classes="2")
     assert [s.key for s in map(again.__getitem__, range(12))] == [first[i].key for i in range(12)]
     assert (again[8].labels == first[8].labels).all()
     monkeypatch.undo()
@@ -131,10 +132,8 @@ def test_epochs_move_through_each_shard(root, monkeypatch):
 
 def test_batches(root):
     dataset = open_dataset(f"shards:{root}/*.tar?classes=2")
-    options = {"seed": 0, "epoch": 1, "labels": True}
-    one, other = (
-        list(batches(dataset, Geometry(2), 4, workers=n, **options)) for n in (0, 2)  # type: ignore[arg-type]
-    )
+    options: dict[str, Any] = {"seed": 0, "epoch": 1, "labels": True}
+    one, other = (list(batches(dataset, Geometry(2), 4, workers=n, **options)) for n in (0, 2))
     assert len(one) == 3
     for left, right in zip(one, other, strict=True):
         assert left.keys == right.keys

@@ -2,6 +2,7 @@
 
 import multiprocessing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from fastseg.data import Geometry, SuperpixelCache, batches, open_dataset
 from fastseg.data import superpixels as module
 from fastseg.data.superpixels import dense
 
-PARAMETERS = {"n_segments": 12, "compactness": 5.0}
+PARAMETERS: dict[str, Any] = {"n_segments": 12, "compactness": 5.0}
 
 
 @pytest.fixture

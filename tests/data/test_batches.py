@@ -247,7 +247,8 @@ def test_errors_come_at_their_batch(workers):
         next(found)
 
 
-def test_nothing_goes_on_when_nobody_looks():
+@pytest.mark.parametrize("size", [1, 40])
+def test_nothing_goes_on_when_nobody_looks(size):
     class Slow(Blocks):
         begun = 0
 
@@ -256,12 +257,12 @@ def test_nothing_goes_on_when_nobody_looks():
             time.sleep(0.01)
             return super().__getitem__(index)
 
-    found = batches(Slow(1000), Geometry(8), 1, seed=0, epoch=0, workers=2)
+    found = batches(Slow(10_000), Geometry(8), size, seed=0, epoch=0, workers=2)
     assert Slow.begun == 0
     next(found)
     found.close()  # type: ignore[attr-defined]
     begun = Slow.begun
-    assert begun < 10
+    assert begun < 10 * size
     time.sleep(0.1)
     assert Slow.begun <= begun + 2
     deadline = time.monotonic() + 5

@@ -67,12 +67,31 @@ def test_other_truth(root, tmp_path):
     assert open_dataset(f"folder:{root}?labels={root / 'mine'}&values=grey")[1].labels is not None
 
 
+def test_truth_beside_the_pictures(tmp_path):
+    """Is not taken for a picture."""
+    save(tmp_path / "a.png", picture())
+    save(tmp_path / "sub" / "b.png", picture())
+    save(tmp_path / "labels" / "a.png", LABELS)
+    dataset: Any = open_dataset(f"folder:{tmp_path}")
+    assert [dataset[i].key for i in range(len(dataset))] == ["a", "sub/b"]
+    assert dataset[0].labels.max() == 2
+
+
 def test_splits_are_folders(tmp_path):
-    for split, names in {"train": "abc", "test": "d"}.items():
+    for split, names in {"train": "abc", "test": "da"}.items():
         for name in names:
             save(tmp_path / split / "images" / f"{name}.png", picture())
+    save(tmp_path / "test" / "masks" / "a.png", LABELS)
     assert len(open_dataset(f"folder:{tmp_path}", "train")) == 3
-    assert open_dataset(f"folder:{tmp_path}", "test")[0].key == "d"
+    assert open_dataset(f"folder:{tmp_path}", "train").classes == ()
+    assert open_dataset(f"folder:{tmp_path}?classes=4", "train").classes == ("0", "1", "2", "3")
+    assert open_dataset(f"folder:{tmp_path}", "test").classes == ("0", "1", "2")
+    every = open_dataset(f"folder:{tmp_path}", "all")
+    keys = [every[i].key for i in range(len(every))]
+    assert keys == ["train/a", "train/b", "train/c", "test/a", "test/d"]
+    assert [every[i].labels is None for i in range(5)] == [True, True, True, False, True]
+    with pytest.raises(DataError, match=r"splits of folder:.* are train, test, all, got 'val'"):
+        open_dataset(f"folder:{tmp_path}", "val")
 
 
 def test_four_channels(root):
@@ -99,7 +118,7 @@ def test_a_limit_is_random_and_always_the_same(tmp_path):
     [
         ("nothing:{}", r"must be one of fruits, potsdam-3, .*, got 'nothing'"),
         ("folder", r"folder needs a path: folder:PATH"),
-        ("folder:{}/none", r"none is not a folder. A folder has its pictures below itself"),
+        ("folder:{}/none", r"none is not a folder. A folder has its pictures in images/"),
         ("folder:{}?colour=1", r"options of the data are labels, .*, limit, got 'colour'"),
         ("folder:{}?limit=x", r"limit must be a whole number from 1, got 'x'"),
         ("folder:{}?limit=0", r"limit must be a whole number from 1, got '0'"),

@@ -163,8 +163,10 @@ def geometry_of(dataset: Dataset, options: TrainConfig, multiple: int) -> Geomet
         given = {"scale": 1.0, "short": None} | given
     flip = dataset.geometry.flip and options.flip
     geometry = replace(dataset.geometry, **given, flip=flip, multiple=multiple)
-    if any(side % multiple for side in geometry.shape):
+    shape = geometry.shape or ()
+    if any(side % multiple for side in shape):
+        fits = " ".join(str(side // multiple * multiple or multiple) for side in shape)
         raise ConfigError(
-            f"`--size` must be divisible by {multiple} for this method, got {geometry.shape}"
+            f"`--size` must be divisible by {multiple} for this method, such as {fits}, got {shape}"
         )
     return geometry

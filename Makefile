@@ -26,7 +26,7 @@ $(VENV)/.ready: $(SOURCES)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q -c constraints.txt setuptools pybind11
 	rm -f fastseg/_native*.so
-	$(BIN)/python -m pip install -q -c constraints.txt --no-build-isolation -e '.[test,lint,bench]'
+	$(BIN)/python -m pip install -q -c constraints.txt --no-build-isolation -e '.[test,lint,bench,train]'
 	@$(BIN)/python -c 'import fastseg._native' || echo "It did not build: fastseg runs on its reference."
 	touch $@
 

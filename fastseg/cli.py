@@ -1,4 +1,4 @@
-"""The command line: `fastseg segment | superpixels | eval | doctor | demo`."""
+"""The command line: `fastseg segment | superpixels | train | eval | data | doctor | demo`."""
 
 import argparse
 import os
@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from . import __version__
-from .commands import doctor, evaluate, segment, superpixels
+from .commands import data, doctor, evaluate, segment, superpixels, train
 from .commands.common import BAD_USAGE, INTERRUPTED, UsageError
 
 __all__ = ["main"]
@@ -19,7 +19,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0: all well; 1: some files failed; 2: bad usage; 130: stopped by Ctrl-C or SIGTERM.
     """
-    arguments = _parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    arguments = _parser().parse_args(evaluate.complete(words))
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         return arguments.run(arguments)
@@ -45,6 +46,6 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("fastseg", description="Unsupervised image segmentation.")
     parser.add_argument("--version", action="version", version=f"fastseg {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (segment, superpixels, evaluate, doctor):
+    for command in (segment, superpixels, train, evaluate, data, doctor):
         command.add_to(commands)
     return parser

@@ -34,13 +34,34 @@ SAMPLES = (
 )  # fmt: skip
 
 
+# Options that mean nothing with --model, and nothing without it.
+OF_IEM = (
+    "size", "init", "iterations", "backend", "truth", "truth_values", "lamb", "smoothing",
+    "everywhere", "one_filter",
+)  # fmt: skip
+OF_MODELS = ("variant", "tile", "overlap", "device")
+
+
 def add_to(commands: argparse._SubParsersAction) -> None:
     """The commands' arguments."""
-    add = commands.add_parser("segment", help="write a foreground mask for each picture")
+    add = commands.add_parser("segment", help="write a foreground mask for each picture, or with "
+        "--model a label map")  # fmt: skip
     add.add_argument("paths", nargs="+", metavar="PATH", help="file, folder or glob pattern")
     add.add_argument("-o", "--out", required=True, metavar="OUT", help="output folder")
     _add_options(add)
-    add.set_defaults(run=_segment)
+    model = add.add_argument_group("label maps by a trained method")
+    model.add_argument("--model", metavar="RUN", help="folder of a run of `fastseg train`")
+    model.add_argument(
+        "--variant", metavar="V", help="which of its predictions (default: its first)"
+    )
+    model.add_argument("--tile", type=size, default=512, metavar="N|full",
+        help="cut pictures into tiles of N pixels a side, so that memory does not grow with them "
+        "(default: 512)")  # fmt: skip
+    model.add_argument(
+        "--overlap", type=whole, default=64, metavar="N", help="of tiles (default: 64)"
+    )
+    model.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: cpu")
+    add.set_defaults(run=_segment, default=add.get_default)
 
     add = commands.add_parser("demo", help="segment scikit-image's sample photographs")
     add.add_argument("paths", nargs="*", metavar="IMAGES", help="segment these too")
@@ -77,7 +98,42 @@ def _add_options(add: argparse.ArgumentParser) -> None:
 
 
 def _segment(arguments: argparse.Namespace) -> int:
+    strange = OF_IEM if arguments.model else OF_MODELS
+    for name in strange:
+        if getattr(arguments, name) != arguments.default(name):
+            flag = f"--{name.replace('_', '-')}"
+            raise UsageError(
+                f"{flag} cannot be used {'with' if arguments.model else 'without'} --model"
+            )
+    if arguments.model:
+        return _segment_with_model(arguments)
     return _run(arguments, arguments.paths)[1]
+
+
+def _segment_with_model(arguments: argparse.Namespace) -> int:
+    from ..train import CheckpointError, ConfigError, MissingExtra, restore
+    from ..train.segment import ModelSettings, segment_with
+
+    options = {name: getattr(arguments, name) for name in ("jobs", "overlay", "sheet", "force")}
+    try:
+        trained = restore(arguments.model, arguments.device)
+        settings = ModelSettings(
+            f"{trained.name} of {trained.folder} after {trained.position.step} steps "
+            f"({trained.digest})",
+            arguments.variant or trained.method.variants[0],
+            trained.geometry,
+            arguments.tile,
+            arguments.overlap,
+        )
+        paths, out = arguments.paths, arguments.out
+        report = segment_with(trained.method, paths, out, settings, **options, progress=True)
+    except Interrupted as stop:
+        _print_summary(stop.report, arguments)
+        raise
+    except (CheckpointError, ConfigError, MissingExtra, ValueError, OSError) as error:
+        raise UsageError(error) from error
+    _print_summary(report, arguments)
+    return SOME_FAILED if report.failed else OK
 
 
 def _demo(arguments: argparse.Namespace) -> int:
@@ -132,5 +188,6 @@ def _run(arguments: argparse.Namespace, paths: list[str]) -> tuple[list[MaskRow]
 
 
 def _print_summary(report: Report, arguments: argparse.Namespace) -> None:
-    where = Path(arguments.out, "index.html" if arguments.sheet else "masks")
+    folder = "labels" if getattr(arguments, "model", None) else "masks"
+    where = Path(arguments.out, "index.html" if arguments.sheet else folder)
     print(f"{summary(report, 'segmented')}: {where}", file=sys.stderr)

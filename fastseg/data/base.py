@@ -41,6 +41,10 @@ class Dataset(ABC):
     def __getitem__(self, index: int) -> Sample:
         """The sample at 0 ≤ index < len; an error that names the file if it cannot be read."""
 
+    def order(self, random: np.random.Generator) -> np.ndarray:
+        """The indices of all samples as an epoch of training goes through them."""
+        return random.permutation(len(self))
+
 
 @dataclass(frozen=True)
 class Batch:

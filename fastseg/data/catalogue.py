@@ -1,29 +1,44 @@
 """Data sets by name."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from .base import DataError, Dataset, Sample
+from .cifar10 import Cifar10
+from .coco_persons import CocoPersons
+from .coco_stuff import CocoStuff
+from .cub import Cub
+from .flowers import Flowers
 from .folder import Folder
 from .fruits import Fruits
+from .lsun_car import LsunCar
+from .potsdam import Potsdam
+from .shards import Shards
 
 __all__ = ["NAMES", "Subset", "open_dataset"]
 
-Open = Callable[..., Dataset]
-
-#: name → how to open it from path, split, seed and options, and what options it has
-SETS: Mapping[str, tuple[Open, tuple[str, ...]]] = {
-    "fruits": (lambda path, split, seed: Fruits(split, seed), ()),
-    "folder": (
-        lambda path, split, seed, **options: Folder(path, split, **options),
-        ("labels", "classes", "channels", "values"),
-    ),
+#: How to open a set, from its path, the split and its options.
+SETS: Mapping[str, Callable[..., Dataset]] = {
+    "potsdam-3": partial(Potsdam, classes=3),
+    "potsdam-6": partial(Potsdam, classes=6),
+    "coco-stuff-3": partial(CocoStuff, classes=3),
+    "coco-stuff-15": partial(CocoStuff, classes=15),
+    "coco-persons": CocoPersons,
+    "cub": Cub,
+    "flowers": Flowers,
+    "lsun-car": LsunCar,
+    "cifar10": Cifar10,
+    "folder": Folder,
+    "shards": Shards,
 }
-NAMES = tuple(SETS)
+DRAWN = "fruits"  # has no path, but a seed
+NAMES = (DRAWN, *SETS)
 SPLITS = ("train", "val", "test", "all")
+OPTIONS = {"folder": ("labels", "classes", "channels", "values"), "shards": ("classes", "channels")}
 WHOLE = ("limit", "channels")  # options that are numbers
 
 
@@ -32,7 +47,7 @@ def open_dataset(spec: str, split: str = "train", seed: int = 0) -> Dataset:
 
     Args:
         spec: NAME is one of `NAMES`. Every set has the option limit=N, a random N of its pictures,
-            always the same ones.
+            always the same ones; further ones are the arguments of `Folder` and `Shards`.
         split: "train", "val", "test" or "all".
         seed: of sets that are drawn; others do not change with it.
 
@@ -40,27 +55,20 @@ def open_dataset(spec: str, split: str = "train", seed: int = 0) -> Dataset:
         DataError: there is no such set or split, or the set is missing or malformed, with what to
             do about it.
     """
-    name, _, rest = spec.partition(":")
-    if "?" in name:
-        name, _, query = spec.partition("?")
-        path = ""
-    else:
-        path, _, query = rest.partition("?")
-    if name not in SETS:
+    place, _, query = spec.partition("?")
+    name, _, path = place.partition(":")
+    if name not in NAMES:
         raise DataError(f"the data must be one of {', '.join(NAMES)}, got {name!r}")
     if split not in SPLITS:
         raise DataError(f"the split must be one of {', '.join(SPLITS)}, got {split!r}")
-    open_it, known = SETS[name]
-    if bool(path) is (name == "fruits"):
-        raise DataError(
-            "fruits are drawn, not read: give no path"
-            if path
-            else f"{name} needs a path: {name}:PATH"
-        )
-    options = _options(query, (*known, "limit"))
+    if path and name == DRAWN:
+        raise DataError(f"{name} are drawn, not read, and need no path, got {path!r}")
+    if not path and name != DRAWN:
+        raise DataError(f"{name} needs a path: {name}:PATH")
+    options = _options(query, (*OPTIONS.get(name, ()), "limit"))
     limit = options.pop("limit", None)
     Image.init()  # Pillow's plugins are loaded before threads decode
-    dataset = open_it(path, split, seed, **options)
+    dataset = Fruits(split, seed) if name == DRAWN else SETS[name](path, split, **options)
     return dataset if limit is None else Subset(dataset, limit)
 
 

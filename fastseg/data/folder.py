@@ -7,20 +7,20 @@ from pathlib import Path
 import numpy as np
 
 from ..predict.files import readable
-from .base import DataError, Dataset, Sample
-from .pictures import VOID, by_stem, read_image, read_index, to_labels
+from .base import DataError
+from .pictures import VOID, Entry, Pictures, by_stem, read_grey, read_index, to_labels
 
 __all__ = ["Folder"]
 
 LAYOUT = (
-    "A folder of pictures may have them below itself, or in images/ with their truth in masks/ or "
-    "labels/: index pictures of the same names, classes from 0, 255 for none. With train/ and "
-    "test/ in it, each of these is such a folder."
+    "A folder has its pictures below itself, or in images/ with their truth in labels/ or masks/: "
+    "index pictures of the same names, classes from 0, 255 for none. With train/ and test/ in it, "
+    "each of these is such a folder."
 )
 TRUTH = ("labels", "masks")
 
 
-class Folder(Dataset):
+class Folder(Pictures):
     """The pictures below a folder, sorted by name, and the label pictures of the same names.
 
     Args:
@@ -47,79 +47,62 @@ class Folder(Dataset):
         values: str = "index",
     ) -> None:
         if values not in ("index", "grey"):
-            raise DataError(f"`values` must be 'index' or 'grey', got {values!r}")
+            raise DataError(f"values must be 'index' or 'grey', got {values!r}")
         if channels not in (3, 4):
-            raise DataError(f"`channels` must be 3 or 4, got {channels}")
+            raise DataError(f"channels must be 3 or 4, got {channels}")
         if not os.path.isdir(root):
             raise DataError(f"{readable(root)} is not a folder. {LAYOUT}")
-        self.channels, self.values = channels, values
+        self.channels, self.grey = channels, values == "grey"
         home = os.path.join(root, split)
         home = home if os.path.isdir(home) else root
         images = os.path.join(home, "images")
         files = by_stem(images if os.path.isdir(images) else home)
         if not files:
             raise DataError(f"{readable(home)} holds no pictures. {LAYOUT}")
-        self.stems, self.files = list(files), list(files.values())
-        self.truth = _truth(home, root, labels, os.path.isdir(images))
-        if self.truth and not set(self.truth) & set(files):
-            raise DataError(
-                f"no label picture has the name of a picture: {next(iter(self.truth.values()))}"
-                f" and {self.files[0]} do not go together. {LAYOUT}"
-            )
-        self.classes = self._classes((home, root), classes) if self.truth else ()
+        truth = _truth(home, root, labels, os.path.isdir(images))
+        if truth and not set(truth) & set(files):
+            names = readable(next(iter(truth.values()))), readable(next(iter(files.values())))
+            raise DataError(f"no name is that of a picture and its truth: {', '.join(names)}")
+        self.entries = [Entry(stem, path, truth.get(stem)) for stem, path in files.items()]
+        self.classes = self._classes((home, root), classes) if truth else ()
 
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def __getitem__(self, index: int) -> Sample:
-        image, labels = read_image(self.files[index], self.channels), None
-        if path := self.truth.get(self.stems[index]):
-            indices = self._values(path)
-            if indices.shape != image.shape[:2]:
-                raise DataError(
-                    f"{readable(path)} is {indices.shape}, its picture {image.shape[:2]}"
-                )
-            labels = to_labels(indices, len(self.classes), path)
-        return Sample(readable(self.stems[index]), image, labels)
-
-    def _values(self, path: str) -> np.ndarray:
-        values = read_index(path)
-        return (values >= 128).astype(np.uint8) if self.values == "grey" else values
+    def labels(self, path: str) -> np.ndarray:
+        if self.grey:
+            return read_grey(path)
+        return to_labels(read_index(path), len(self.classes), path)
 
     def _classes(self, folders: Sequence[str], chosen: str | None) -> Sequence[str]:
-        if self.values == "grey":
+        if self.grey:
             return ("background", "foreground")
-        for folder in folders:
-            file = Path(folder, "classes.txt")
-            if chosen is None and file.exists():
-                return tuple(file.read_text("utf-8").splitlines())
+        files = (Path(folder, "classes.txt") for folder in folders)
+        if chosen is None and (file := next(filter(Path.exists, files), None)):
+            return tuple(file.read_text("utf-8").splitlines())
         if chosen is not None and not chosen.isdecimal():
             return tuple(chosen.split(","))
-        count = int(chosen) if chosen else self._count()
-        return tuple(map(str, range(count)))
+        return tuple(map(str, range(int(chosen) if chosen else self._count())))
 
     def _count(self) -> int:
-        """How many classes the truth has: it is read for this."""
+        """How many classes the truth has: all of it is read for this."""
         found = np.zeros(256, bool)
-        for path in self.truth.values():
-            found[np.unique(self._values(path))] = True
-        if not found[1:VOID].any():
+        for entry in self.entries:
+            if entry.truth is not None:
+                found[np.unique(read_index(entry.truth))] = True
+        if found[VOID] and not found[1:VOID].any():
             raise DataError(
-                f"the truth of {self.files[0]} and others holds 0 and 255 only, which is one class "
-                "and none: say values=grey if 255 is foreground"
+                f"{readable(self.entries[0].truth or '')} and the like hold 0 and {VOID} only, one "
+                "class and none: say values=grey if these are background and foreground"
             )
-        return int(np.flatnonzero(found[:VOID])[-1]) + 1
+        return int(np.flatnonzero(found[:VOID]).max(initial=0)) + 1
 
 
-def _truth(home: str, root: str, labels: str | None, may_be_there: bool) -> dict[str, str]:
-    """The label pictures by name."""
+def _truth(home: str, root: str, labels: str | None, below_images: bool) -> dict[str, str]:
+    """The files of truth by name."""
     if labels is not None:
         places = [os.path.join(folder, labels) for folder in (home, root, "")]
-        folder = next((place for place in places if os.path.isdir(place)), None)
+        folder = next(filter(os.path.isdir, places), None)
         if folder is None:
-            raise DataError(f"labels={labels}: there is no folder {readable(places[0])}")
+            raise DataError(f"{readable(places[0])}, the folder of labels, does not exist")
         return by_stem(folder)
-    for name in TRUTH if may_be_there else ():
-        if os.path.isdir(folder := os.path.join(home, name)):
-            return by_stem(folder)
-    return {}
+    folders = (os.path.join(home, name) for name in TRUTH if below_images)
+    folder = next(filter(os.path.isdir, folders), None)
+    return {} if folder is None else by_stem(folder)

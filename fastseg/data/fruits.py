@@ -19,10 +19,11 @@ Drawn = tuple[np.ndarray, Colours]  #: distance from the outline, negative insid
 class Fruits(Dataset):
     """An apple, a lemon and a blueberry before a sky, 64×64.
 
-    The sky is the same in each picture and of many colours, from deep blue to orange. The fruits lie
-    anywhere, turned anyhow, one before another, and always look the same. So what belongs together
-    is what occurs together, not what has one colour (thesis on CIRS, §5.1.1). Samples are drawn from
-    `seed` and their number alone: 10,000 to train, 1,500 each for validation and test.
+    The sky is the same in each picture and of many colours, from deep blue to orange. The fruits
+    lie anywhere, turned anyhow, one before another, and always look the same. So what belongs
+    together is what occurs together, not what has one colour (the synthetic set of the paper on
+    CIRS, §5.1.1). Samples are drawn from `seed` and their number alone: 10,000 to train, 1,500 each
+    for validation and test.
     """
 
     classes = ("sky", "apple", "lemon", "blueberry")

@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 from math import ceil
+from typing import cast
 
 import numpy as np
 from PIL import Image
 
-from ..checks import check_int, check_number
+from ..checks import check_int, check_ints, check_number
 
 __all__ = ["Geometry", "Window", "resize_image", "resize_labels"]
 
@@ -17,17 +18,17 @@ class Window:
 
     top: int
     left: int
-    height: int
-    width: int
+    size: tuple[int, int]
     mirrored: bool = False
 
     def cut(self, picture: np.ndarray, fill: int) -> np.ndarray:
         """The part of (H,W) or (H,W,C), `fill` where it lies outside."""
-        (height, width), (top, left) = picture.shape[:2], (self.top, self.left)
-        inside = picture[max(top, 0) : top + self.height, max(left, 0) : left + self.width]
-        if inside.shape[:2] != (self.height, self.width):
-            part = np.full((self.height, self.width, *picture.shape[2:]), fill, picture.dtype)
-            rows, columns = max(-top, 0), max(-left, 0)
+        height, width = self.size
+        rows, columns = max(self.top, 0), max(self.left, 0)
+        inside = picture[rows : self.top + height, columns : self.left + width]
+        if inside.shape[:2] != self.size:
+            part = np.full((*self.size, *picture.shape[2:]), fill, picture.dtype)
+            rows, columns = rows - self.top, columns - self.left
             part[rows : rows + inside.shape[0], columns : columns + inside.shape[1]] = inside
             inside = part
         return inside[:, ::-1] if self.mirrored else inside
@@ -56,11 +57,9 @@ class Geometry:
 
     def __post_init__(self) -> None:
         sides = (self.size,) * 2 if isinstance(self.size, int) else self.size
-        object.__setattr__(self, "size", None if sides is None else tuple(sides))
-        if self.size is not None and len(self.shape) != 2:
-            raise ValueError(f"`size` must be (height, width), got {self.size}")
-        for side in self.shape:
-            check_int("size", side, 1)
+        if sides is not None:
+            check_ints("size", sides, 1, 2)
+        object.__setattr__(self, "size", sides and tuple(sides))
         check_number("scale", self.scale, 0, exclusive=True)
         if self.short is not None:
             check_int("short", self.short, 1)
@@ -71,9 +70,9 @@ class Geometry:
         check_int("multiple", self.multiple, 1)
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        """(H,W) of the cut; () for whole pictures."""
-        return self.size or ()  # type: ignore[return-value]  # never one number: see above
+    def shape(self) -> tuple[int, int] | None:
+        """(H,W) of the cut; None for whole pictures."""
+        return None if self.size is None else cast("tuple[int, int]", self.size)
 
     def resized(self, height: int, width: int) -> tuple[int, int]:
         """(H,W) of a picture before it is cut."""
@@ -85,13 +84,13 @@ class Geometry:
         cut = self.shape or (height, width)
         spare = height - cut[0], width - cut[1]
         if random is None:
-            return Window(spare[0] // 2, spare[1] // 2, *cut)
+            return Window(spare[0] // 2, spare[1] // 2, cut)
         # Always as many numbers, so that one size of picture does not decide what others get.
         places = random.random(2)
         top, left = (
             int(p * (s + 1)) if s > 0 else s // 2 for p, s in zip(places, spare, strict=True)
         )
-        return Window(top, left, *cut, mirrored=bool(random.random() < 0.5) and self.flip)
+        return Window(top, left, cut, mirrored=bool(random.random() < 0.5) and self.flip)
 
     def rounded(self, side: int) -> int:
         """A side of a batch of whole pictures."""

@@ -1,7 +1,7 @@
 """From samples to batches, the same ones whatever the number of workers or ranks."""
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +47,7 @@ def batches(
 ) -> Iterator[Batch]:
     """The batches of an epoch: a function of the arguments, whatever `workers` is.
 
-    In training, samples come in an order that `seed` and `epoch` decide, and what does not fill a
+    In training, samples come in an order that `seed` and `epoch` decide, and what fills no whole
     batch is left out, unless it is all there is. In evaluation they come in their own order and all
     of them; the last batch may be smaller. What is random in a sample depends on `seed`, `epoch`
     and its place in the data set alone.
@@ -79,42 +79,47 @@ def batches(
         raise ValueError(f"`rank` must be less than `world`, got {rank} of {world}")
     if train and batch_size % world:
         raise ValueError(f"`batch_size` must be a multiple of `world`, got {batch_size} of {world}")
-    shares = [
-        share
-        for indices in _order(dataset, batch_size, seed, epoch, world, train)[start:]
-        if (share := _share(indices, rank, world))
-    ]
+    shares = _shares(dataset, batch_size, seed, epoch, start, rank, world, train)
     options = _Options(seed, epoch, train, tuple(superpixels), use_void, labels or not train)
     maker = _Maker(dataset, geometry, options, SuperpixelCache(cache))
     return map(maker, shares) if not workers else _ahead(maker, shares, workers)
 
 
-def _order(
-    dataset: Dataset, batch_size: int, seed: int, epoch: int, world: int, train: bool
-) -> list[Indices]:
-    """The samples of every batch."""
+def _shares(
+    dataset: Dataset,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    start: int,
+    rank: int,
+    world: int,
+    train: bool,
+) -> Iterator[Indices]:
+    """The samples of a rank in every batch."""
     count = len(dataset)
-    order = range(count)
+    order: Sequence[int] | np.ndarray = range(count)
     if train:
-        order = np.random.default_rng((seed, epoch)).permutation(count).tolist()
+        order = dataset.order(np.random.default_rng((seed, epoch)))
         batch_size = min(batch_size, count // world * world)
         if not batch_size:
             raise DataError(f"{world} ranks need as many samples, the data set has {count}")
         count -= count % batch_size
-    return [order[i : i + batch_size] for i in range(0, count, batch_size)]
+
+    def part(first: int) -> Indices:
+        whole = order[first : min(first + batch_size, count)]
+        return [
+            int(i) for i in whole[len(whole) * rank // world : len(whole) * (rank + 1) // world]
+        ]
+
+    return filter(None, map(part, range(start * batch_size, count, batch_size)))
 
 
-def _share(indices: Indices, rank: int, world: int) -> Indices:
-    return indices[len(indices) * rank // world : len(indices) * (rank + 1) // world]
-
-
-def _ahead(maker: "_Maker", shares: Sequence[Indices], workers: int) -> Iterator[Batch]:
+def _ahead(maker: "_Maker", shares: Iterable[Indices], workers: int) -> Iterator[Batch]:
     """Batches in order, `workers` in the making and as many waiting."""
     pool = ThreadPoolExecutor(workers, "fastseg-batches")
     waiting: deque[Future[Batch]] = deque()
-    todo = iter(shares)
     try:
-        for share in todo:
+        for share in shares:
             waiting.append(pool.submit(maker, share))
             if len(waiting) == 2 * workers:
                 yield waiting.popleft().result()
@@ -187,7 +192,8 @@ class _Maker:
             )
         if labels is not None and labels.shape != image.shape[:2]:
             raise DataError(f"{key} is {image.shape[:2]}, its labels are {labels.shape}")
-        random = np.random.default_rng((self.options.seed, self.options.epoch, index))
+        # From 1, as (seed, epoch, 0) and (seed, epoch), which the order is from, are the same.
+        random = np.random.default_rng((self.options.seed, self.options.epoch, 1 + index))
         seed = int(random.integers(2**63))
         size = self.geometry.resized(*image.shape[:2])
         image = resize_image(image, *size)

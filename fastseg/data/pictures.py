@@ -1,66 +1,120 @@
-"""Files of pictures and labels, and what is wrong with them."""
+"""Sets whose samples are picture files: reading them, pairing them, saying what is wrong."""
 
+import hashlib
 import os
-from collections.abc import Callable, Iterable, Sequence
+from abc import abstractmethod
+from collections.abc import Iterable, Sequence
+from io import BytesIO
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from ..predict.files import find_pictures, readable
-from ..predict.pictures import PictureError, read_picture
-from .base import DataError
+from ..predict.pictures import PictureError, decode_picture, read_picture
+from .base import DataError, Dataset, Sample
 
-__all__ = ["by_stem", "need", "read_image", "read_index", "relabel", "to_labels", "translate"]
+__all__ = [
+    "VOID",
+    "Entry",
+    "Pictures",
+    "by_stem",
+    "check_split",
+    "need",
+    "read_grey",
+    "read_image",
+    "read_index",
+    "relabel",
+    "shuffled",
+    "to_labels",
+]
 
 VOID = 255
 
 
-def read_image(path: str | Path, channels: int = 3) -> np.ndarray:
+class Entry(NamedTuple):
+    """A sample's files."""
+
+    key: str
+    image: str
+    truth: str | None = None
+
+
+class Pictures(Dataset):
+    """Samples that are an image file each, and a file of its truth or none."""
+
+    channels = 3
+    entries: Sequence[Entry]
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __getitem__(self, index: int) -> Sample:
+        key, path, truth = self.entries[index]
+        image = read_image(path, self.channels)
+        labels = None if truth is None else self.labels(truth)
+        if labels is not None and labels.shape != image.shape[:2]:
+            sizes = "x".join(map(str, labels.shape[::-1])), "x".join(map(str, image.shape[1::-1]))
+            raise DataError(f"{readable(str(truth))} is {sizes[0]}, its picture {sizes[1]}")
+        return Sample(readable(key), image, labels)
+
+    @abstractmethod
+    def labels(self, path: str) -> np.ndarray:
+        """The classes (H,W) int16 in a file of truth."""
+
+
+def read_image(path: str, channels: int = 3, content: bytes | None = None) -> np.ndarray:
     """(H,W,C) uint8: upright RGB, or of 4 channels the file's own, none of which is transparency.
+
+    Args:
+        content: the file's, if it has been read already.
 
     Raises:
         DataError: the file cannot be read, or has other channels.
     """
+    if channels != 3:
+        return _values(path, content, channels)
     try:
-        if channels == 3:
-            return np.asarray(read_picture(str(path))[0])
-        with Image.open(path) as picture:
-            pixels = np.asarray(picture)
+        if content is None:
+            return np.asarray(read_picture(path)[0])
+        return np.asarray(decode_picture(BytesIO(content))[0])
     except PictureError as error:
-        raise DataError(f"{readable(str(path))}: {error}") from error
-    except Exception as error:  # decoders raise nearly everything on broken data
-        raise DataError(f"{readable(str(path))} cannot be decoded: {error}") from error
-    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != channels:
-        raise DataError(
-            f"{readable(str(path))} must have {channels} channels of 8 bits, "
-            f"got {pixels.dtype} {pixels.shape}"
-        )
-    return pixels
+        raise DataError(f"{readable(path)}: {error}") from error
 
 
-def read_index(path: str | Path) -> np.ndarray:
+def read_index(path: str, content: bytes | None = None) -> np.ndarray:
     """The values (H,W) uint8 of a label picture, palette indices as they are.
 
     Raises:
         DataError: the file cannot be read, or is not of one channel of 8 bits.
     """
+    return _values(path, content)
+
+
+def read_grey(path: str) -> np.ndarray:
+    """The foreground of a mask as 1, from 128 of 255 on, and the background as 0: (H,W) int16."""
+    return (read_index(path) >= 128).astype(np.int16)
+
+
+def _values(path: str, content: bytes | None, *channels: int) -> np.ndarray:
     try:
-        with Image.open(path) as picture:
+        with Image.open(path if content is None else BytesIO(content)) as picture:
             values = np.asarray(picture.convert("L") if picture.mode == "1" else picture)
-    except Exception as error:
-        raise DataError(f"{readable(str(path))} cannot be decoded: {error}") from error
-    if values.ndim == 3 and (values[..., :3] == values[..., :1]).all():
-        values = values[..., 0]
-    if values.ndim != 2 or values.dtype != np.uint8:
+    except Exception as error:  # decoders raise nearly everything on broken data
+        reason = "no such file" if isinstance(error, FileNotFoundError) else error
+        raise DataError(f"{readable(path)} cannot be decoded: {reason}") from error
+    if not channels and values.ndim == 3 and (values[..., :3] == values[..., :1]).all():
+        values = values[..., 0]  # grey, written as colours
+    if values.dtype != np.uint8 or values.shape[2:] != channels:
         raise DataError(
-            f"{readable(str(path))} must be an 8-bit index picture, "
-            f"got {values.dtype} {values.shape}"
+            f"{readable(path)} must have {', '.join(map(str, channels)) or 'one'} channel"
+            f"{'s' * bool(channels)} of 8 bits, got {values.dtype} {values.shape}"
         )
     return values
 
 
-def to_labels(values: np.ndarray, classes: int, path: object) -> np.ndarray:
+def to_labels(values: np.ndarray, classes: int, path: str) -> np.ndarray:
     """Indices as classes (H,W) int16, 255 as −1.
 
     Raises:
@@ -70,22 +124,14 @@ def to_labels(values: np.ndarray, classes: int, path: object) -> np.ndarray:
     if strange.any():
         y, x = np.argwhere(strange)[0]
         raise DataError(
-            f"{readable(str(path))} must hold 0 … {classes - 1} and 255 for no class, "
+            f"{readable(path)} must hold 0 … {classes - 1}, and {VOID} for none, "
             f"got {values[y, x]} at row {y}, column {x}"
         )
-    return translate(values, range(classes))
+    return relabel(values, [[label] for label in range(classes)])
 
 
-def translate(values: np.ndarray, codes: Iterable[int]) -> np.ndarray:
-    """Each value as its place among `codes`, int16; −1 if it is not one of them."""
-    table = np.full(256, -1, np.int16)
-    for label, code in enumerate(codes):
-        table[code] = label
-    return table[values]
-
-
-def relabel(values: np.ndarray, groups: Sequence[Sequence[int]]) -> np.ndarray:
-    """Each value as the number of the group that it is in, int16; −1 if it is in none."""
+def relabel(values: np.ndarray, groups: Sequence[Iterable[int]]) -> np.ndarray:
+    """Each of the values (uint8) as the number of its group, int16; −1 if it is in none."""
     table = np.full(256, -1, np.int16)
     for label, group in enumerate(groups):
         table[list(group)] = label
@@ -105,9 +151,20 @@ def by_stem(folder: str | Path) -> dict[str, str]:
     return dict(sorted(files.items()))
 
 
-def need(root: str | Path, *names: str, help: str, there: Callable[[str], bool] = os.path.exists):
+def shuffled(names: Iterable[str]) -> list[str]:
+    """The names in an order that looks random and that each has its own part in, for splits."""
+    return sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())
+
+
+def need(root: str | Path, *names: str, help: str) -> None:
     """Raise a `DataError` that ends with `help` unless everything named is in `root`."""
     for name in names:
         path = os.path.join(root, name)
-        if not there(path):
+        if not os.path.exists(path):
             raise DataError(f"{readable(path)} does not exist. {help}")
+
+
+def check_split(name: str, split: str, splits: Sequence[str]) -> None:
+    """Raise a `DataError` unless the set `name` has the split."""
+    if split not in splits:
+        raise DataError(f"the splits of {name} are {', '.join(splits)}, got {split!r}")

@@ -1,9 +1,10 @@
 """From pictures to masks and superpixels on disk: what `fastseg segment` and `fastseg eval` run.
 
 Rooms, ground floor first: files (which pictures, what names), pictures (decoding), workers
-(threads), render (from arrays to files), journal (what is done), run (a task over pictures), masks
-(one picture's mask), sheet (the contact sheet), truth (scoring), segment (the whole); labels (label
-maps and their scoring), superpixels (the whole).
+(threads), render (from arrays to files), journal (what is done), run (a task over pictures), sheet
+(the contact sheet), masks (one picture's mask), truth (scoring), segment (the whole); labels (label
+maps and their scoring), superpixels (the whole). What a trained method makes of pictures is in
+`fastseg.train`.
 """
 
 from .files import find_pictures

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 __all__ = [
+    "CLASSES",
     "JOURNAL",
     "OUTPUTS",
     "SUPERPIXELS",
@@ -24,10 +25,10 @@ SUFFIXES = (
     ".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm",
     ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp",
 )  # fmt: skip
-# An output folder is known by its journal, of masks or of superpixels; what lies in these folders
-# beside one is never input.
-JOURNAL, SUPERPIXELS = "fastseg.jsonl", "superpixels.jsonl"
-OUTPUTS = ("masks", "overlays", "sheet", "labels", "boundaries")
+# An output folder is known by its journal, of masks, superpixels or label maps; what lies in these
+# folders beside one is never input.
+JOURNAL, SUPERPIXELS, CLASSES = "fastseg.jsonl", "superpixels.jsonl", "classes.jsonl"
+OUTPUTS = ("masks", "overlays", "sheet", "labels", "boundaries", "colours")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ def _expand(path: str) -> Iterator[Source]:
 def _walk(folder: str, root: str) -> Iterator[Source]:
     unreadable: list[str] = []
     for here, folders, names in os.walk(folder, onerror=lambda e: unreadable.append(e.filename)):
-        skip = OUTPUTS if JOURNAL in names or SUPERPIXELS in names else ()
+        skip = OUTPUTS if {JOURNAL, SUPERPIXELS, CLASSES} & set(names) else ()
         folders[:] = sorted(f for f in folders if f not in skip and not f.startswith("."))
         for name in sorted(names):
             if _is_picture(name):

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from ..metrics import superpixel_scores
-from .files import SUPERPIXELS, readable
+from .files import CLASSES, SUPERPIXELS, readable
 from .pictures import PictureError, pillow_settings
 from .workers import cpu_count, work
 
@@ -61,14 +61,15 @@ class LabelFolder:
     """The label maps, PNG or NPY, in a folder and below, by their relative path without suffix.
 
     Args:
-        folder: of one run of `fastseg superpixels`, its labels/ is meant.
+        folder: of one run of `fastseg superpixels`, or of `fastseg segment --model`, its labels/
+            is meant.
 
     Raises:
         ValueError: `folder` is not a folder, or holds no label map or two of one name.
     """
 
     def __init__(self, folder: str) -> None:
-        if os.path.exists(os.path.join(folder, SUPERPIXELS)):
+        if any(os.path.exists(os.path.join(folder, name)) for name in (SUPERPIXELS, CLASSES)):
             folder = os.path.join(folder, "labels")
         if not os.path.isdir(folder):
             raise ValueError(f"{readable(folder)} is not a folder")

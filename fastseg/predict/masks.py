@@ -14,8 +14,9 @@ from .files import JOURNAL, readable
 from .journal import Row, rounded
 from .pictures import read_picture, working_size
 from .run import Task
+from .sheet import Sheet
 
-__all__ = ["MaskRow", "MaskTask", "Settings"]
+__all__ = ["SHEET", "MaskRow", "MaskTask", "Settings"]
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,27 @@ class MaskRow(Row):
             **{name: rounded(value, 6) for name, value in self.scores.items()},
         }
 
+    def facts(self) -> list[str]:
+        """What the contact sheet says of it."""
+        facts = [
+            self.size.replace("x", " × "),
+            f"foreground {self.foreground:.1%}",
+            f"inpainting error {self.error:.3f}",
+            f"{self.steps} steps, {self.status.replace('_', ' ')}",
+            f"{self.seconds:.2f} s",
+        ]
+        if self.scores:
+            facts.append(f"IoU {self.scores['iou']:.1%} (oracle {self.scores['oracle_iou']:.1%})")
+        return facts + ([self.note] if self.note else [])
+
+
+SHEET: Sheet[MaskRow] = Sheet(
+    "Foreground masks",
+    render.PANELS,
+    {"mask": "masks/{stem}.png", "overlay": "overlays/{stem}.jpg"},
+    MaskRow.facts,
+)
+
 
 @dataclass(frozen=True)
 class MaskTask(Task[MaskRow]):
@@ -106,9 +128,6 @@ class MaskTask(Task[MaskRow]):
         if self.sheet:
             names += [f"sheet/{stem}{suffix}" for suffix in render.PANELS.values()]
         return [self.out / name for name in names]
-
-    def in_sheet(self, stem: str) -> bool:
-        return (self.out / f"sheet/{stem}{render.PANELS['mask']}").exists()
 
     def contents(self, path: str, row: MaskRow) -> list[bytes]:
         picture, notes = read_picture(path)

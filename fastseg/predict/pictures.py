@@ -4,11 +4,12 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import BinaryIO
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-__all__ = ["PictureError", "pillow_settings", "read_picture", "working_size"]
+__all__ = ["PictureError", "decode_picture", "pillow_settings", "read_picture", "working_size"]
 
 # Bitmaps only: Pillow would hand PostScript, whatever the file's name, to an interpreter.
 FORMATS = (
@@ -45,9 +46,14 @@ def read_picture(path: str) -> tuple[Image.Image, list[str]]:
         raise PictureError("not a regular file")
     if os.path.getsize(path) == 0:
         raise PictureError("the file is empty")
+    return decode_picture(path)
+
+
+def decode_picture(file: str | BinaryIO) -> tuple[Image.Image, list[str]]:
+    """`read_picture` of a file that is there, or of its contents."""
     notes: list[str] = []
     try:
-        with Image.open(path, formats=[f for f in FORMATS if f in Image.OPEN]) as image:
+        with Image.open(file, formats=[f for f in FORMATS if f in Image.OPEN]) as image:
             return _to_rgb(_upright(_first_frame(image, notes), notes), notes), notes
     except PictureError:
         raise

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageEnhance, ImageFilter
 
-__all__ = ["PANELS", "encode", "full_mask", "overlay", "panels", "pixels"]
+__all__ = ["PANELS", "colours", "encode", "full_mask", "overlay", "panels", "pixels", "small"]
 
 # What the contact sheet shows of a picture → the suffix of its file.
 PANELS = {
@@ -47,17 +47,32 @@ def overlay(picture: Image.Image, mask: Image.Image) -> Image.Image:
     return faded
 
 
-def panels(picture: Image.Image, mask: Image.Image, inpainted: np.ndarray) -> dict[str, bytes]:
-    """Suffix → content of a picture's files in the sheet; inpainted (h,w,3) uint8."""
+def small(
+    picture: Image.Image, resampling: Image.Resampling = Image.Resampling.HAMMING
+) -> Image.Image:
+    """The picture at the size of the contact sheet's."""
     scale = PANEL_SIDE / max(picture.size)
     size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
-    small = picture.resize(size, Image.Resampling.HAMMING)
-    small_mask = mask.resize(size, Image.Resampling.BOX)
+    return picture.resize(size, resampling)
+
+
+def colours(count: int) -> np.ndarray:
+    """(count,3) uint8: colours far from each other, the same for the same place in the list."""
+    places = np.arange(count)
+    hues = places * 0.61803398875 % 1  # steps by the golden ratio never meet
+    light = 0.95 - 0.18 * (places // 8 % 3)
+    angles = 2 * np.pi * (hues[:, None] - np.array([0, 1 / 3, 2 / 3]))
+    return np.rint(255 * light[:, None] * (0.5 + 0.45 * np.cos(angles))).astype(np.uint8)
+
+
+def panels(picture: Image.Image, mask: Image.Image, inpainted: np.ndarray) -> dict[str, bytes]:
+    """Suffix → content of a picture's files in the sheet; inpainted (h,w,3) uint8."""
+    image, small_mask = small(picture), small(mask, Image.Resampling.BOX)
     content = {
-        "image": small,
+        "image": image,
         "mask": small_mask,
-        "overlay": overlay(small, small_mask.point(lambda v: 255 * (v >= 128))),
-        "inpainted": Image.fromarray(inpainted).resize(size, Image.Resampling.BICUBIC),
+        "overlay": overlay(image, small_mask.point(lambda v: 255 * (v >= 128))),
+        "inpainted": Image.fromarray(inpainted).resize(image.size, Image.Resampling.BICUBIC),
     }
     return {suffix: encode(content[name], suffix) for name, suffix in PANELS.items()}
 

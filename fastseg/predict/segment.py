@@ -7,7 +7,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from .files import Source
-from .masks import MaskRow, MaskTask, Settings
+from .masks import SHEET, MaskRow, MaskTask, Settings
 from .pictures import PictureError
 from .run import Report, Run
 from .sheet import write_sheet
@@ -58,9 +58,9 @@ def segment(
 
     def draw(listed: Sequence[tuple[str, MaskRow]]) -> None:
         if sheet:
-            shown = [(key, row) for key, row in listed if not row.ok or task.in_sheet(row.stem)]
+            shown = [(key, row) for key, row in listed if not row.ok or SHEET.has(task.out, row)]
             facts = [_summary([row for _, row in listed]), task.settings.text()]
-            write_sheet(task.out, shown, facts)
+            write_sheet(task.out, SHEET, shown, facts)
 
     return run.work(jobs, progress, score_all, draw)
 

@@ -1,16 +1,18 @@
 """The contact sheet: index.html and its further pages, which need only the files beside them."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
+from typing import Generic
 from urllib.parse import quote
 
 from .files import readable, write
-from .masks import MaskRow
-from .render import PANEL_SIDE, PANELS
+from .journal import AnyRow, Row
+from .render import PANEL_SIDE
 
-__all__ = ["write_sheet"]
+__all__ = ["Sheet", "write_sheet"]
 
 PER_PAGE = 500
 
@@ -45,18 +47,38 @@ article p { margin: 0; color: var(--dim); font-variant-numeric: tabular-nums;
 """
 
 
-def write_sheet(out: Path, rows: Sequence[tuple[str, MaskRow]], facts: Sequence[str]) -> None:
+@dataclass(frozen=True)
+class Sheet(Generic[AnyRow]):
+    """What is shown of each picture."""
+
+    title: str
+    panels: Mapping[str, str]  #: name → suffix of the small picture in sheet/, "image" the first
+    full: Mapping[str, str]  #: name → the file that it links to, with {stem} in it
+    facts: Callable[[AnyRow], list[str]]  #: what is said of it
+
+    def has(self, out: Path, row: AnyRow) -> bool:
+        """Whether all its small pictures are there."""
+        return all((out / self.small(row, name)).exists() for name in self.panels)
+
+    def small(self, row: AnyRow, name: str) -> str:
+        return f"sheet/{row.stem}{self.panels[name]}"
+
+
+def write_sheet(
+    out: Path, sheet: Sheet[AnyRow], rows: Sequence[tuple[str, AnyRow]], facts: Sequence[str]
+) -> None:
     """Write out/index.html, index-2.html, … with `PER_PAGE` pictures each.
 
     Args:
+        sheet: what is shown.
         rows: absolute path and row of each picture.
         facts: lines of text for the head.
     """
     pages = max(1, -(-len(rows) // PER_PAGE))
     for page in range(1, pages + 1):
         part = rows[(page - 1) * PER_PAGE : page * PER_PAGE]
-        cards = "\n".join(_card(out, source, row) for source, row in part)
-        write(out / _page_name(page), _page(cards, facts, page, pages).encode())
+        cards = "\n".join(_card(out, sheet, source, row) for source, row in part)
+        write(out / _page_name(page), _page(sheet, cards, facts, page, pages).encode())
     # Pages that an earlier, longer sheet has left.
     page = pages + 1
     while (stale := out / _page_name(page)).exists():
@@ -68,14 +90,14 @@ def _page_name(page: int) -> str:
     return "index.html" if page == 1 else f"index-{page}.html"
 
 
-def _page(cards: str, facts: Sequence[str], page: int, pages: int) -> str:
+def _page(sheet: Sheet, cards: str, facts: Sequence[str], page: int, pages: int) -> str:
     numbers = [
         f"<b>{n}</b>" if n == page else f'<a href="{_page_name(n)}">{n}</a>'
         for n in range(1, pages + 1)
     ]
     nav = f"<nav>Page {' '.join(numbers)}</nav>" if pages > 1 else ""
     head = "\n".join(f"<p>{escape(fact)}</p>" for fact in facts)
-    columns = "".join(f"<span>{name}</span>" for name in PANELS)
+    columns = "".join(f"<span>{name}</span>" for name in sheet.panels)
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -86,7 +108,7 @@ def _page(cards: str, facts: Sequence[str], page: int, pages: int) -> str:
 </head>
 <body>
 <header>
-<h1>Foreground masks</h1>
+<h1>{escape(sheet.title)}</h1>
 {head}
 {nav}
 </header>
@@ -100,43 +122,29 @@ def _page(cards: str, facts: Sequence[str], page: int, pages: int) -> str:
 """
 
 
-def _card(out: Path, source: str, row: MaskRow) -> str:
+def _card(out: Path, sheet: Sheet[AnyRow], source: str, row: AnyRow) -> str:
     head = f"<h2>{escape(readable(row.stem))}</h2><p>{escape(row.file)}</p>"
     if not row.ok:
         return f'<article class="failed">{head}<p class="note">{escape(row.note)}</p></article>'
-    full = {
-        "image": os.path.relpath(source, out.absolute()),
-        "mask": f"masks/{row.stem}.png",
-        "overlay": f"overlays/{row.stem}.jpg",
-    }
-    if not (out / full["overlay"]).exists():
-        del full["overlay"]
-    panels = "".join(_panel(row, name, full.get(name)) for name in PANELS)
-    facts = " · ".join(map(escape, _facts(row)))
+    full = {"image": os.path.relpath(source, out.absolute())}
+    for name, pattern in sheet.full.items():
+        if (out / (path := pattern.format(stem=row.stem))).exists():
+            full[name] = path
+    panels = "".join(
+        _panel(row, name, sheet.small(row, name), full.get(name)) for name in sheet.panels
+    )
+    facts = " · ".join(map(escape, sheet.facts(row)))
     return f'<article><div class="panels">{panels}</div>{head}<p>{facts}</p></article>'
 
 
-def _panel(row: MaskRow, name: str, full: str | None) -> str:
+def _panel(row: Row, name: str, small: str, full: str | None) -> str:
     width, height = row.width or 1, row.height or 1
     scale = PANEL_SIDE / max(width, height)
     image = (
-        f'<img loading="lazy" alt="{name}" src="{_url(f"sheet/{row.stem}{PANELS[name]}")}"'
+        f'<img loading="lazy" alt="{name}" src="{_url(small)}"'
         f' width="{max(1, round(width * scale))}" height="{max(1, round(height * scale))}">'
     )
     return f'<a href="{_url(full)}">{image}</a>' if full else f"<div>{image}</div>"
-
-
-def _facts(row: MaskRow) -> list[str]:
-    facts = [
-        row.size.replace("x", " × "),
-        f"foreground {row.foreground:.1%}",
-        f"inpainting error {row.error:.3f}",
-        f"{row.steps} steps, {row.status.replace('_', ' ')}",
-        f"{row.seconds:.2f} s",
-    ]
-    if row.scores:
-        facts.append(f"IoU {row.scores['iou']:.1%} (oracle {row.scores['oracle_iou']:.1%})")
-    return facts + ([row.note] if row.note else [])
 
 
 def _url(path: str) -> str:

@@ -1,0 +1,78 @@
+"""A method's predictions against the truth, and what is reported of them.
+
+Two numbers stand side by side wherever results are shown. `last`, the honest one, is of the weights
+as training left them: no label has had a say in them, nor in when to stop. `best (oracle)` is the
+highest accuracy of any epoch, which takes the truth to know; papers have published that.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..data.base import Batch
+from ..methods.base import Method
+from ..metrics import SegmentationMetrics, SegmentationScores
+
+__all__ = ["BEST", "LAST", "best_of", "score", "summary"]
+
+LAST, BEST = "last", "best (oracle)"
+
+
+@torch.no_grad()
+def score(
+    method: Method,
+    batches: Iterable[Batch],
+    classes: int,
+    device: torch.device,
+    group: Any = None,
+    look: Callable[[Batch, Mapping[str, torch.Tensor]], None] = lambda batch, predicted: None,
+) -> dict[str, SegmentationScores]:
+    """Score every variant on batches with labels, matched once over all their pixels.
+
+    The method is in evaluation mode meanwhile, and as it was afterwards.
+
+    Args:
+        classes: number of classes in the truth.
+        group: ranks that have other batches of the same set.
+        look: is called with each batch and what was predicted of it.
+    """
+    metrics = {
+        variant: SegmentationMetrics(method.clusters, classes, method.matching, group=group)
+        for variant in method.variants
+    }
+    training = method.training
+    method.eval()
+    try:
+        for batch in batches:
+            batch = batch.to(device)
+            predicted = method.predict(batch)
+            for variant, counter in metrics.items():
+                counter.update(predicted[variant], batch.labels)
+            look(batch, predicted)
+    finally:
+        method.train(training)
+    return {variant: counter.to(device).compute() for variant, counter in metrics.items()}
+
+
+def summary(scores: SegmentationScores) -> dict[str, Any]:
+    """The scores as JSON holds them; None for a class that does not occur."""
+    numbers = {name: getattr(scores, name) for name in ("accuracy", "miou", "dice", "nmi", "ari")}
+    iou = [None if np.isnan(value) else float(value) for value in scores.iou]
+    return {**numbers, "iou": iou, "mapping": scores.mapping.tolist()}
+
+
+def best_of(lines: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Of each variant the scores of the epoch with the highest accuracy, the first of several.
+
+    Args:
+        lines: of metrics.jsonl.
+    """
+    best: dict[str, dict[str, Any]] = {}
+    for line in lines:
+        for variant, found in line.get("scores", {}).items():
+            now = {**found[LAST], "epoch": line["epoch"]}
+            if variant not in best or now["accuracy"] > best[variant]["accuracy"]:
+                best[variant] = now
+    return best

@@ -67,10 +67,10 @@ def _potsdam(arguments: argparse.Namespace) -> int:
     except OSError as error:
         raise UsageError(error) from error
     finally:
+        done = sum(_is_done(raw, out) for raw in pictures)
         print(
-            f"{sum(_is_done(raw, out) for raw in pictures)} of {len(pictures)} pictures are in {out}, "
-            f"{len(pictures) - len(todo)} were before, {len(failed)} failed: "
-            f"{time.perf_counter() - start:.1f} s",
+            f"{done} of {len(pictures)} pictures are in {out}, {len(pictures) - len(todo)} were "
+            f"before, {len(failed)} failed: {time.perf_counter() - start:.1f} s",
             file=sys.stderr,
         )
     return SOME_FAILED if failed else OK

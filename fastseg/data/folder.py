@@ -8,16 +8,25 @@ import numpy as np
 
 from ..predict.files import readable
 from .base import DataError
-from .pictures import VOID, Entry, Pictures, by_stem, read_grey, read_index, to_labels
+from .pictures import (
+    VOID,
+    Entry,
+    Pictures,
+    by_stem,
+    check_split,
+    read_grey,
+    read_index,
+    to_labels,
+)
 
 __all__ = ["Folder"]
 
 LAYOUT = (
-    "A folder has its pictures below itself, or in images/ with their truth in labels/ or masks/: "
-    "index pictures of the same names, classes from 0, 255 for none. With train/ and test/ in it, "
-    "each of these is such a folder."
+    "A folder has its pictures in images/, or anywhere below itself, and their truth, if there is "
+    "any, in labels/ or masks/: index pictures of the same names, classes from 0, 255 for none. "
+    "With train/, val/ or test/ in it, each of these is such a folder."
 )
-TRUTH = ("labels", "masks")
+TRUTH, SPLITS = ("labels", "masks"), ("train", "val", "test")
 
 
 class Folder(Pictures):
@@ -25,10 +34,11 @@ class Folder(Pictures):
 
     Args:
         root: see `LAYOUT`.
-        split: the folder in `root` to take, if there is one; else every split is the whole.
+        split: the folder in `root` to take, or "all" of them; where there is none of the names
+            train, val and test, every split is the whole.
         labels: the truth's folder, in `root` or not; by default labels/ or masks/.
         classes: the classes' names, or only their number; by default those of the file classes.txt,
-            a line each, and without it as many as the truth has.
+            a line each, and without it as many as the truth of the split has.
         channels: 3, RGB; 4, as the files have them, where the fourth is infrared or the like.
         values: "index", or "grey": masks, foreground from 128 on.
 
@@ -53,18 +63,14 @@ class Folder(Pictures):
         if not os.path.isdir(root):
             raise DataError(f"{readable(root)} is not a folder. {LAYOUT}")
         self.channels, self.grey = channels, values == "grey"
-        home = os.path.join(root, split)
-        home = home if os.path.isdir(home) else root
-        images = os.path.join(home, "images")
-        files = by_stem(images if os.path.isdir(images) else home)
-        if not files:
-            raise DataError(f"{readable(home)} holds no pictures. {LAYOUT}")
-        truth = _truth(home, root, labels, os.path.isdir(images))
-        if truth and not set(truth) & set(files):
-            names = readable(next(iter(truth.values()))), readable(next(iter(files.values())))
-            raise DataError(f"no name is that of a picture and its truth: {', '.join(names)}")
-        self.entries = [Entry(stem, path, truth.get(stem)) for stem, path in files.items()]
-        self.classes = self._classes((home, root), classes) if truth else ()
+        there = [name for name in SPLITS if os.path.isdir(os.path.join(root, name))]
+        if there and split != "all":
+            check_split(f"folder:{readable(root)}", split, (*there, "all"))
+        parts = there if split == "all" else [split][: len(there)]
+        self.entries = []
+        for part in parts or [""]:
+            self.entries += _entries(root, part, labels, keyed=len(parts) > 1)
+        self.classes = self._classes([os.path.join(root, part) for part in (*parts, "")], classes)
 
     def labels(self, path: str) -> np.ndarray:
         if self.grey:
@@ -85,24 +91,39 @@ class Folder(Pictures):
         """How many classes the truth has: all of it is read for this."""
         found = np.zeros(256, bool)
         for entry in self.entries:
-            if entry.truth is not None:
+            if entry.truth:
                 found[np.unique(read_index(entry.truth))] = True
         if found[VOID] and not found[1:VOID].any():
             raise DataError(
                 f"{readable(self.entries[0].truth or '')} and the like hold 0 and {VOID} only, one "
                 "class and none: say values=grey if these are background and foreground"
             )
-        return int(np.flatnonzero(found[:VOID]).max(initial=0)) + 1
+        return int(np.flatnonzero(found[:VOID]).max(initial=-1)) + 1
 
 
-def _truth(home: str, root: str, labels: str | None, below_images: bool) -> dict[str, str]:
-    """The files of truth by name."""
-    if labels is not None:
+def _entries(root: str, part: str, labels: str | None, keyed: bool) -> list[Entry]:
+    """The pictures of a split, with their truth."""
+    home = os.path.join(root, part) if part else root
+    if labels is None:
+        places = [os.path.join(home, name) for name in TRUTH]
+    else:
         places = [os.path.join(folder, labels) for folder in (home, root, "")]
-        folder = next(filter(os.path.isdir, places), None)
-        if folder is None:
-            raise DataError(f"{readable(places[0])}, the folder of labels, does not exist")
-        return by_stem(folder)
-    folders = (os.path.join(home, name) for name in TRUTH if below_images)
-    folder = next(filter(os.path.isdir, folders), None)
-    return {} if folder is None else by_stem(folder)
+    folder = next(filter(os.path.isdir, places), None)
+    if labels is not None and folder is None:
+        raise DataError(f"{readable(places[0])}, the folder of labels, does not exist")
+    images = os.path.join(home, "images")
+    files = by_stem(images if os.path.isdir(images) else home)
+    truth: dict[str, str] = {}
+    if folder is not None:
+        truth = by_stem(folder)
+        taken = set(truth.values())
+        files = {stem: path for stem, path in files.items() if path not in taken}
+    if not files:
+        raise DataError(f"{readable(home)} holds no pictures. {LAYOUT}")
+    if truth and not set(truth) & set(files):
+        names = readable(next(iter(truth.values()))), readable(next(iter(files.values())))
+        raise DataError(f"no name is that of a picture and its truth: {', '.join(names)}")
+    return [
+        Entry(f"{part}/{stem}" if keyed else stem, path, truth.get(stem))
+        for stem, path in files.items()
+    ]

@@ -101,14 +101,15 @@ def resize_image(image: np.ndarray, height: int, width: int) -> np.ndarray:
     """(H,W,C) uint8 resampled bilinearly, without aliases; every channel is like the others."""
     if image.shape[:2] == (height, width):
         return image
+    if image.shape[2] == 3:
+        return _resampled(image, height, width)
     # One by one: Pillow would take a fourth for transparency, and weigh the others by it.
-    channels = (
-        Image.fromarray(np.ascontiguousarray(image[..., c])).resize(
-            (width, height), Image.Resampling.BILINEAR
-        )
-        for c in range(image.shape[2])
-    )
-    return np.stack([np.asarray(channel) for channel in channels], -1)
+    return np.stack([_resampled(channel, height, width) for channel in np.moveaxis(image, 2, 0)], 2)
+
+
+def _resampled(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
+    picture = Image.fromarray(np.ascontiguousarray(pixels))
+    return np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
 
 
 def resize_labels(labels: np.ndarray, height: int, width: int) -> np.ndarray:

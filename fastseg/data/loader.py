@@ -2,9 +2,10 @@
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -107,26 +108,26 @@ def _shares(
 
     def part(first: int) -> Indices:
         whole = order[first : min(first + batch_size, count)]
-        return [
-            int(i) for i in whole[len(whole) * rank // world : len(whole) * (rank + 1) // world]
-        ]
+        here, there = (len(whole) * r // world for r in (rank, rank + 1))
+        return [int(index) for index in whole[here:there]]
 
     return filter(None, map(part, range(start * batch_size, count, batch_size)))
 
 
 def _ahead(maker: "_Maker", shares: Iterable[Indices], workers: int) -> Iterator[Batch]:
     """Batches in order, `workers` in the making and as many waiting."""
-    pool = ThreadPoolExecutor(workers, "fastseg-batches")
+    pool, stop = ThreadPoolExecutor(workers, "fastseg-batches"), Event()
     waiting: deque[Future[Batch]] = deque()
     try:
         for share in shares:
-            waiting.append(pool.submit(maker, share))
+            waiting.append(pool.submit(maker, share, stop))
             if len(waiting) == 2 * workers:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
     finally:
-        # After an error, Ctrl-C or the loss of interest nothing more is begun, nor waited for.
+        # After an error, Ctrl-C or the loss of interest: an exit waits for no more than a sample.
+        stop.set()
         pool.shutdown(wait=False, cancel_futures=True)
 
 
@@ -160,8 +161,12 @@ class _Maker:
     options: _Options
     cache: SuperpixelCache
 
-    def __call__(self, indices: Indices) -> Batch:
-        parts = [self._part(index) for index in indices]
+    def __call__(self, indices: Indices, stop: Event | None = None) -> Batch:
+        parts = []
+        for index in indices:
+            if stop is not None and stop.is_set():
+                raise CancelledError
+            parts.append(self._part(index))
         shape = self.geometry.shape or tuple(
             self.geometry.rounded(max(part.valid.shape[axis] for part in parts)) for axis in (0, 1)
         )
@@ -169,19 +174,19 @@ class _Maker:
         images = np.zeros((len(parts), self.dataset.channels, *shape), np.float32)
         for i, (pixels, (height, width)) in enumerate((p.image, p.valid.shape) for p in parts):
             np.divide(pixels.transpose(2, 0, 1), np.float32(255), out=images[i, :, :height, :width])
-        truth = self.options.labels and len(self.dataset.classes) > 0
+        labels = None
+        if self.options.labels and self.dataset.classes:
+            labels = _stack([part.labels.astype(np.int64) for part in parts], shape, -1)
         return Batch(
             torch.from_numpy(images),
-            torch.from_numpy(_stack([part.valid for part in parts], shape, False)),
+            _stack([part.valid for part in parts], shape, False),
             tuple(
-                torch.from_numpy(_stack(maps, shape, -1))
+                _stack(maps, shape, -1)
                 for maps in zip(*(part.superpixels for part in parts), strict=True)
             ),
             torch.tensor([part.seed for part in parts]),
             tuple(part.key for part in parts),
-            torch.from_numpy(_stack([part.labels.astype(np.int64) for part in parts], shape, -1))
-            if truth
-            else None,
+            labels,
         )
 
     def _part(self, index: int) -> _Part:
@@ -216,9 +221,9 @@ class _Maker:
         return self.cache(image, {**parameters, "n_segments": count})
 
 
-def _stack(arrays: Sequence[np.ndarray], shape: Sequence[int], fill: int) -> np.ndarray:
-    """One array of them all, each at the top left, `fill` beside and below."""
+def _stack(arrays: Sequence[np.ndarray], shape: Sequence[int], fill: int) -> torch.Tensor:
+    """One tensor of them all, each at the top left, `fill` beside and below."""
     out = np.full((len(arrays), *shape), fill, arrays[0].dtype)
     for i, array in enumerate(arrays):
         out[i, : array.shape[0], : array.shape[1]] = array
-    return out
+    return torch.from_numpy(out)

@@ -120,22 +120,23 @@ class Raw:
 def find_raw(folder: str | Path) -> list[Raw]:
     """The pictures below a folder and their labels, where there are any.
 
-    Where labels are there twice, those for participants are taken, which the papers use.
+    Labels are those for participants, which the papers use, if there are such; whole ones rather
+    than those without boundaries.
 
     Raises:
-        DataError: there are none.
+        DataError: there are no pictures.
     """
-    files: dict[str, dict[str, Path]] = {"rgbir": {}, "label": {}}
-    found = Path(folder).rglob("*")
-    for path in sorted(found, key=lambda p: ("participants" not in str(p), str(p))):
-        if match := NAME.search(path.name):
-            name, kind = match.groups()
-            files[kind.lower()].setdefault(name, path)
-    if not files["rgbir"]:
+    paths = sorted(Path(folder).rglob("*"), key=lambda path: (len(path.name), path), reverse=True)
+    found = [(match, path) for path in paths if (match := NAME.search(path.name))]
+    images = {match[1]: path for match, path in found if match[2].upper() == "RGBIR"}
+    labels = [(match[1], path) for match, path in found if match[2].lower() == "label"]
+    if not images:
         raise DataError(
             f"{readable(str(folder))} holds no pictures top_potsdam_…_RGBIR.tif. {LAYOUT}"
         )
-    return [Raw(name, path, files["label"].get(name)) for name, path in files["rgbir"].items()]
+    official = [(name, path) for name, path in labels if "participants" in path.parent.name]
+    truth = dict(official or labels)
+    return [Raw(name, images[name], truth.get(name)) for name in sorted(images)]
 
 
 def prepare(raw: Raw, unknown_is_void: bool = False) -> list[bytes]:

@@ -1,6 +1,6 @@
 """fastseg: kernel-accelerated unsupervised image segmentation."""
 
-from . import backends
+from . import backends, orderings
 from .metrics import (
     BinaryScores,
     SegmentationMetrics,
@@ -52,6 +52,7 @@ __all__ = [
     "kl_consistency",
     "local_global_scores",
     "mutual_information",
+    "orderings",
     "region_index",
     "region_pool",
     "region_resize",

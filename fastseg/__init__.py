@@ -10,6 +10,7 @@ from .metrics import (
     superpixel_scores,
 )
 from .nn import Entropies, class_entropies, kl_consistency, mutual_information, virtual_adversarial
+from .ops.attention import ordered_attention
 from .ops.inpaint import IEMResult, IEMStatus, gaussian_filter, gaussian_inpaint, iem
 from .ops.joint import JointPlan, displaced_joint, iic_loss, joint_plan, joint_sum
 from .ops.ncut import soft_ncut
@@ -52,6 +53,7 @@ __all__ = [
     "kl_consistency",
     "local_global_scores",
     "mutual_information",
+    "ordered_attention",
     "orderings",
     "region_index",
     "region_pool",

@@ -7,10 +7,12 @@ from .losses import (
     mutual_information,
     virtual_adversarial,
 )
+from .ordered_attention import OrderedAttention
 from .region_embedding import RegionEmbedding
 
 __all__ = [
     "Entropies",
+    "OrderedAttention",
     "RegionEmbedding",
     "class_entropies",
     "kl_consistency",

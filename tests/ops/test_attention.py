@@ -2,7 +2,6 @@
 
 import math
 import warnings
-from functools import partial
 
 import numpy as np
 import pytest
@@ -30,14 +29,12 @@ def problem(shape, dtype=torch.float32, seed=0):
     return [torch.randn(size, generator=generator).to(dtype) for _ in range(4)]
 
 
-def both_ways(attention, q, k, v, grad):
-    q, k, v = (x.detach().requires_grad_() for x in (q, k, v))
-    out = attention(q, k, v)
-    return [out.detach(), *torch.autograd.grad(out, (q, k, v), grad)]
-
-
-def at(attention, place, *inputs):
-    return attention(*inputs, *place)
+def both_ways(attention, inputs, *options):
+    """Value and gradients."""
+    *inputs, grad = inputs
+    inputs = [x.detach().requires_grad_() for x in inputs]
+    out = attention(*inputs, *options)
+    return [out.detach(), *torch.autograd.grad(out, inputs, grad)]
 
 
 def relative_error(actual, expected):
@@ -81,10 +78,10 @@ def test_equals_the_definition(ordering, dtype):
         inputs = problem(shape, dtype)
         place = *shape[2:4], ordering
         plains, exacts = (
-            both_ways(partial(at, _reference.ordered_attention, place), *(x.to(t) for x in inputs))
+            both_ways(_reference.ordered_attention, [x.to(t) for x in inputs], *place)
             for t in (wide, torch.float64)
         )
-        actual = both_ways(partial(at, ordered_attention, place), *inputs)
+        actual = both_ways(ordered_attention, inputs, *place)
         for part, plain, exact in zip(actual, plains, exacts, strict=True):
             assert part.dtype == dtype
             scale = exact.norm().item()
@@ -102,9 +99,9 @@ def test_equals_pytorch_with_an_explicit_mask(ordering):
     def peer(q, k, v):
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
 
-    exact = both_ways(peer, *(x.double() for x in inputs))
-    actual = both_ways(lambda *x: ordered_attention(*x, 23, 25, ordering), *inputs)
-    for part, plain, expected in zip(actual, both_ways(peer, *inputs), exact, strict=True):
+    exact = both_ways(peer, [x.double() for x in inputs])
+    actual = both_ways(ordered_attention, inputs, 23, 25, ordering)
+    for part, plain, expected in zip(actual, both_ways(peer, inputs), exact, strict=True):
         band = 2 * (relative_error(plain, expected) + 4 * torch.finfo(torch.float32).eps)
         assert relative_error(part, expected) <= band
 
@@ -121,7 +118,8 @@ def test_every_ordering_is_the_first_of_the_pixels_in_its_order(height, width, o
     q, k, v, _ = problem((1, 2, height, width, 3), torch.float64, seed)
     order = permutation(height, width, ordering)
     places = ranks(height, width, ordering).flatten()
-    first = ordered_attention(*(x[:, :, order] for x in (q, k, v)), height, width, 1)
+    first, keys, values = (x[:, :, order] for x in (q, k, v))
+    first = F.scaled_dot_product_attention(first, keys, values, is_causal=True)
     assert torch.equal(ordered_attention(q, k, v, height, width, ordering), first[:, :, places])
 
 
@@ -165,10 +163,10 @@ def test_takes_any_layout(ordering):
         lambda x: x.repeat_interleave(2, 3)[..., ::2],
         lambda x: x.flip(0).contiguous().flip(0),
     ):
-        other = ordered_attention(*(change(x) for x in (q, k, v)), 4, 5, ordering)
+        other = ordered_attention(change(q), change(k), change(v), 4, 5, ordering)
         assert torch.equal(other, expected)
-    both = torch.stack((q, k, v), 3)  # as of one linear map for all three
-    assert torch.equal(ordered_attention(*both.unbind(3), 4, 5, ordering), expected)
+    a, b, c = torch.stack((q, k, v), 3).unbind(3)  # as of one linear map for all three
+    assert torch.equal(ordered_attention(a, b, c, 4, 5, ordering), expected)
 
 
 @pytest.mark.parametrize("ordering", [0, 1, 7, 16])
@@ -176,15 +174,15 @@ def test_takes_any_layout(ordering):
     "shape", [(0, 2, 3, 4, 5), (2, 0, 3, 4, 5), (2, 2, 0, 4, 5), (2, 2, 3, 0, 5)]
 )
 def test_nothing(shape, ordering):
-    *inputs, grad = problem(shape)
-    parts = both_ways(lambda *x: ordered_attention(*x, *shape[2:4], ordering), *inputs, grad)
+    inputs = problem(shape)
+    parts = both_ways(ordered_attention, inputs, *shape[2:4], ordering)
     assert all(part.shape == inputs[0].shape for part in parts)
 
 
 def test_stores_no_mask(monkeypatch):
     """Nothing that autograd keeps or that is made on the way grows with N²."""
     height, width = 24, 25
-    q, k, v, grad = problem((1, 1, height, width, 4))
+    inputs = problem((1, 1, height, width, 4))
     largest = 0
 
     class Watch(torch.utils._python_dispatch.TorchDispatchMode):
@@ -197,14 +195,11 @@ def test_stores_no_mask(monkeypatch):
             return out
 
     for ordering in (0, 1, 8, 9):
-        for dense in (lambda x: x, lambda x: x.mT.contiguous().mT):
+        for given_inputs in (inputs, [x.mT.contiguous().mT for x in inputs]):
             with Watch():
-                both_ways(
-                    lambda *x, o=ordering: ordered_attention(*x, height, width, o),
-                    *(dense(x) for x in (q, k, v)),
-                    grad,
-                )
-    assert q.numel() <= largest <= 4 * q.numel() < (height * width) ** 2
+                both_ways(ordered_attention, given_inputs, height, width, ordering)
+    count = inputs[0].numel()
+    assert count <= largest <= 4 * count < (height * width) ** 2
 
 
 @pytest.mark.parametrize("shape", [(3, 2, 20, 20, 8), (1, 1, 29, 30, 8)])
@@ -213,7 +208,7 @@ def test_the_same_bits_for_any_number_of_threads(shape, threads):
     results = []
     for count in threads:
         torch.set_num_threads(count)
-        results.append(both_ways(lambda *x: ordered_attention(*x, *shape[2:4], 11), *inputs))
+        results.append(both_ways(ordered_attention, inputs, *shape[2:4], 11))
     for other in results[1:]:
         assert all(torch.equal(a, b) for a, b in zip(other, results[0], strict=True))
 
@@ -224,7 +219,7 @@ def test_the_same_bits_for_any_number_of_threads(shape, threads):
 @pytest.mark.parametrize("ordering", [0, *ALL])
 def test_has_the_gradient_of_its_value(ordering):
     inputs = [x.requires_grad_() for x in problem((1, 2, 2, 3, 2), torch.float64)[:3]]
-    torch.autograd.gradcheck(lambda *x: ordered_attention(*x, 2, 3, ordering), inputs)
+    torch.autograd.gradcheck(lambda q, k, v: ordered_attention(q, k, v, 2, 3, ordering), inputs)
 
 
 def test_has_no_second_derivative():
@@ -256,7 +251,7 @@ def test_putting_in_order_and_back(ordering):
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # in PyTorch's compiler
 def test_compiles_whole_once_for_all_orderings():
-    *inputs, grad = problem((1, 2, 4, 5, 8))
+    inputs = problem((1, 2, 4, 5, 8))
     graphs = 0
 
     def call(q, k, v, ordering):
@@ -271,11 +266,11 @@ def test_compiles_whole_once_for_all_orderings():
     compiled = torch.compile(call, fullgraph=True, backend="aot_eager")
     counted = torch.compile(call, fullgraph=True, backend=count)
     for ordering in (2, 12, 0, 1, *ALL):
-        expected = both_ways(lambda *x, o=ordering: call(*x, o), *inputs, grad)
-        actual = both_ways(lambda *x, o=ordering: compiled(*x, o), *inputs, grad)
-        for part, other in zip(actual, expected, strict=True):
+        expected = both_ways(call, inputs, ordering)
+        for part, other in zip(both_ways(compiled, inputs, ordering), expected, strict=True):
             torch.testing.assert_close(part, other)
-        torch.testing.assert_close(counted(*inputs, ordering), expected[0])
+        q, k, v, _ = inputs
+        torch.testing.assert_close(counted(q, k, v, ordering), expected[0])
     assert graphs <= 4  # the first; any above 1; 0; 1
 
 

@@ -1,6 +1,6 @@
 """The public function of the family, the operator it registers, and its checks."""
 
-from functools import lru_cache
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -98,7 +98,8 @@ def reorder(
     return x if x.stride(-1) == 1 else x.contiguous()
 
 
-@lru_cache(256)
+# Without a limit, since a captured CUDA graph keeps the address.
+@cache
 def _order(
     height: int, width: int, ordering: int, back: bool, device: torch.device
 ) -> torch.Tensor:

@@ -1,5 +1,5 @@
 """The cases of each operator family; importing this registers them."""
 
-from . import confusion, inpaint, joint, ncut, region, scoring, slic
+from . import attention, confusion, inpaint, joint, ncut, region, scoring, slic
 
-__all__ = ["confusion", "inpaint", "joint", "ncut", "region", "scoring", "slic"]
+__all__ = ["attention", "confusion", "inpaint", "joint", "ncut", "region", "scoring", "slic"]

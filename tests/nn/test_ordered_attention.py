@@ -17,7 +17,7 @@ def features(*shape, seed=0, dtype=torch.float64):
 
 def definition(module, x, ordering):
     """As the paper has it: maps, attention under a mask, maps, channels joined, merged."""
-    height, width, heads = *x.shape[2:], module.heads
+    (height, width), heads = x.shape[2:], module.heads
     tokens = x.flatten(2).mT
     parts = (tokens @ w.mT for w in module.qkv.weight.chunk(3))
     q, k, v = (p.unflatten(2, (heads, -1)).transpose(1, 2) for p in parts)

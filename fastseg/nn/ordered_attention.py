@@ -20,7 +20,7 @@ class OrderedAttention(nn.Module):
 
     All maps but the attention are of each pixel by itself, so the pixels are put in order once, on
     entry, and back once, on leaving. W_O and the merge are one map from A, and nothing is joined in
-    memory.
+    memory. The ordering is an argument of the call, else that of `use_ordering`, else 0.
 
     Args:
         in_channels: C.
@@ -53,9 +53,10 @@ class OrderedAttention(nn.Module):
         self.qkv = nn.Linear(in_channels, 3 * channels, bias=False)
         self.project = nn.Linear(channels, in_channels, bias=False)
         self.merge = nn.Linear(2 * in_channels, out_channels)
+        self.ordering = 0
 
-    def forward(self, x: torch.Tensor, ordering: int = 0) -> torch.Tensor:
-        """Let each pixel see those before it.
+    def forward(self, x: torch.Tensor, ordering: int | None = None) -> torch.Tensor:
+        """Let each pixel see those before it in `ordering`, or in the layer's own if that is None.
 
         Args:
             x: (B,C,H,W), float.
@@ -66,6 +67,7 @@ class OrderedAttention(nn.Module):
         """
         check_tensor("x", x)
         check_shape("x", x, (None, self.in_channels, None, None))
+        ordering = self.ordering if ordering is None else ordering
         check_ordering(ordering)
         height, width = x.shape[2:]
         place = height, width, ordering

@@ -1,5 +1,5 @@
 """The cases of each operator family; importing this registers them."""
 
-from . import confusion, inpaint, joint, ncut, region, scoring, slic
+from . import confusion, inpaint, joint, masked_conv, ncut, region, scoring, slic
 
-__all__ = ["confusion", "inpaint", "joint", "ncut", "region", "scoring", "slic"]
+__all__ = ["confusion", "inpaint", "joint", "masked_conv", "ncut", "region", "scoring", "slic"]

@@ -13,6 +13,7 @@ from .nn import Entropies, class_entropies, kl_consistency, mutual_information, 
 from .ops.attention import ordered_attention
 from .ops.inpaint import IEMResult, IEMStatus, gaussian_filter, gaussian_inpaint, iem
 from .ops.joint import JointPlan, displaced_joint, iic_loss, joint_plan, joint_sum
+from .ops.masked_conv import masked_conv2d, masked_conv2d_pair
 from .ops.ncut import soft_ncut
 from .ops.region import (
     RegionIndex,
@@ -52,6 +53,8 @@ __all__ = [
     "joint_sum",
     "kl_consistency",
     "local_global_scores",
+    "masked_conv2d",
+    "masked_conv2d_pair",
     "mutual_information",
     "ordered_attention",
     "orderings",

@@ -55,7 +55,7 @@ struct SlicProblem {
   // Pixels of a centre that wait to be added (slic_update.h): none where runs are long.
   FN int most_waiting() const {
     const i64 pixels = i64(height) * width / larger(1, centres);
-    return pixels > 2048 ? 0 : smaller(48, round_up(int(pixels) + 1, PAD_COLUMNS));
+    return pixels > 2048 ? 0 : smaller(128, round_up(int(pixels) + 1, PAD_COLUMNS));
   }
   FN int waiting_pitch() const { return most_waiting() + PAD_COLUMNS; }
   FN int features() const { return channels + 2; }  // of a centre: y, x, colours

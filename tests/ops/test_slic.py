@@ -303,7 +303,7 @@ def test_finds_what_is_not_finite_anywhere(at, value, backend):
     """In any of the parts that the threads look through, and at their ends."""
     image = random(1, 1, 599, 701)
     image.view(-1)[at] = value
-    with pytest.raises(ValueError, match="`images` must be finite .* in image 0"):
+    with pytest.raises(ValueError, match=r"`images` must be finite .* in image 0"):
         slic(image, backend=backend)
 
 

@@ -33,6 +33,33 @@ def iem(
     boundary_only: bool,
     threads: int,
 ) -> None: ...
+def attention(
+    q: Buffer,
+    k: Buffer,
+    v: Buffer,
+    kt: Buffer,
+    out: Buffer,
+    norm: Buffer,
+    count: int,
+    causal: bool,
+    threads: int,
+) -> None: ...
+def attention_back(
+    q: Buffer,
+    k: Buffer,
+    v: Buffer,
+    kt: Buffer,
+    vt: Buffer,
+    g: Buffer,
+    norm: Buffer,
+    delta: Buffer,
+    dq: Buffer,
+    dk: Buffer,
+    dv: Buffer,
+    count: int,
+    causal: bool,
+    threads: int,
+) -> None: ...
 def box_sum(src: Buffer, dst: Buffer, radius: int, threads: int) -> None: ...
 def displaced_joint(p: Buffer, q: Buffer, joint: Buffer, threads: int) -> None: ...
 def part_spectra(src: Buffer, dst: Buffer, image: int, threads: int) -> None: ...

@@ -36,6 +36,7 @@ IMPLEMENTED: dict[str, tuple[str, tuple[str, ...]]] = {
     "iem": ("inpaint", ("native", "cuda")),
     "masked_conv2d": ("masked_conv", ("torch", "triton")),
     "ncut_sums": ("ncut", ("native", "triton")),
+    "ordered_attention": ("attention", ("native", "torch")),
     "region_index": ("region", ("native", "cuda")),
     "region_max": ("region", ("native", "cuda")),
     "region_resize": ("region", ("native", "cuda")),

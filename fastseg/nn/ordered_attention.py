@@ -5,7 +5,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..checks import check_int, check_shape, check_tensor
-from ..ops.attention.api import ordered_attention, reorder
+from ..ops.attention import ordered_attention
+from ..ops.attention._order import reorder
 from ..orderings import check_ordering
 
 __all__ = ["OrderedAttention"]
@@ -27,6 +28,7 @@ class OrderedAttention(nn.Module):
         channels: d, of queries, keys and values together over the heads; C if None.
         heads: `channels` must be a multiple of it. The paper has one.
         out_channels: of the merge; C if None.
+        backend: of `ordered_attention`.
 
     Raises:
         TypeError, ValueError: an argument is not as above.
@@ -38,6 +40,8 @@ class OrderedAttention(nn.Module):
         channels: int | None = None,
         heads: int = 1,
         out_channels: int | None = None,
+        *,
+        backend: str = "auto",
     ) -> None:
         super().__init__()
         channels = in_channels if channels is None else channels
@@ -53,7 +57,7 @@ class OrderedAttention(nn.Module):
         self.qkv = nn.Linear(in_channels, 3 * channels, bias=False)
         self.project = nn.Linear(channels, in_channels, bias=False)
         self.merge = nn.Linear(2 * in_channels, out_channels)
-        self.ordering = 0
+        self.ordering, self.backend = 0, backend
 
     def forward(self, x: torch.Tensor, ordering: int | None = None) -> torch.Tensor:
         """Let each pixel see those before it in `ordering`, or in the layer's own if that is None.
@@ -73,7 +77,7 @@ class OrderedAttention(nn.Module):
         place = height, width, ordering
         tokens = reorder(x.flatten(2).mT, *place)  # (B,N,C)
         q, k, v = self.qkv(tokens).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        seen = ordered_attention(q, k, v, height, width, min(ordering, 1))
+        seen = ordered_attention(q, k, v, height, width, min(ordering, 1), backend=self.backend)
         attended, own = self.merge.weight.split(self.in_channels, 1)
         out = F.linear(tokens, own, self.merge.bias)
         out = out + F.linear(seen.transpose(1, 2).flatten(2), attended @ self.project.weight)

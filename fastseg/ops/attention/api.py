@@ -1,11 +1,11 @@
-"""The public function of the family, the operator it registers, and its checks."""
+"""The public function of the family, the operators it registers, and its checks."""
 
-from functools import cache
+import math
 
 import torch
-import torch.nn.functional as F
 from torch.library import define, impl, register_autograd, register_fake
 
+from ... import backends
 from ...checks import (
     check_dtype,
     check_int,
@@ -14,17 +14,24 @@ from ...checks import (
     check_shape,
     check_tensor,
 )
-from ...orderings import check_ordering, permutation, ranks
+from ...orderings import check_ordering
+from . import _reference, _torch
 
-__all__ = ["ordered_attention", "reorder"]
+__all__ = ["ordered_attention"]
 
 FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
-# An operator, so that one compiled graph serves all orderings: it gets the order from the cache.
-# The attention itself is PyTorch's, which a compiler knows.
+# What native kernels compute; PyTorch's own attention is not hidden in an operator. `ordering` may
+# be symbolic, so that one compiled graph serves all.
 define(
-    "fastseg::reorder",
-    "(Tensor x, SymInt height, SymInt width, SymInt ordering, bool back) -> Tensor",
+    "fastseg::ordered_attention",
+    "(Tensor q, Tensor k, Tensor v, SymInt height, SymInt width, SymInt ordering, float scale,"
+    " str backend) -> (Tensor, Tensor norm)",
+)
+define(
+    "fastseg::ordered_attention_back",
+    "(Tensor grad, Tensor q, Tensor k, Tensor v, Tensor out, Tensor norm, SymInt height,"
+    " SymInt width, SymInt ordering, float scale, str backend) -> (Tensor, Tensor, Tensor)",
 )
 
 
@@ -36,6 +43,8 @@ def ordered_attention(
     width: int,
     ordering: int = 0,
     scale: float | None = None,
+    *,
+    backend: str = "auto",
 ) -> torch.Tensor:
     """Attention in which a pixel sees those at or before it in an ordering (Ouali et al.,
     "Autoregressive Unsupervised Image Segmentation", ECCV 2020, §3.1).
@@ -46,25 +55,63 @@ def ordered_attention(
     into the logits, M would let through what it is to hide, with the logit 0 instead of −∞.
 
     In the ordering's sequence this is causal attention, so the pixels go to it in that sequence and
-    return; no mask is stored, and memory grows with N, not N². (PyTorch's own attention makes
-    exceptions: where its memory-efficient kernels are switched off, and of float64 on a GPU.)
-    Differentiable in `q`, `k` and `v`, once.
+    return; no mask is stored, and memory grows with N, not N². Differentiable in `q`, `k` and `v`,
+    once; the reference any number of times.
 
     Args:
         q, k, v: (B,heads,N,d), float: queries, keys and values of the N = height·width pixels, row
             by row; one dtype, which is that of the result. Half precision is summed in float32.
+            Under autocast its dtype, float64 excepted.
         height, width: H, W, of the picture.
         ordering: 1 … 8 raster scans, 9 … 16 zigzags, see `fastseg.orderings`; 0: every pixel sees
             all.
         scale: of the logits; 1/√d if None, where Eq. 2 has 1.
+        backend: "auto", or one of `fastseg.backends.NAMES`. "torch" is PyTorch's own attention, on
+            a GPU FlashAttention; of float64 it stores N×N products there.
 
     Returns:
         (B,heads,N,d)
 
     Raises:
         TypeError, ValueError: an argument is not as above.
-        RuntimeError: a second derivative is asked for, which PyTorch's attention lacks.
+        BackendUnavailable: the named backend cannot run here.
+        NotImplementedError, or RuntimeError by PyTorch: a second derivative is asked for.
     """
+    q, k, v = _cast(q, k, v)
+    _check(q, k, v, height, width, ordering)
+    if scale is not None:
+        check_number("scale", scale, 0, exclusive=True)
+    scale = 1 / math.sqrt(q.shape[3]) if scale is None else float(scale)
+    options = height, width, ordering, scale
+    chosen = backend
+    if torch.compiler.is_compiling():  # a compiled graph finds out when it runs
+        if backend == "auto" and q.device.type != "cpu":
+            chosen = "torch"
+    else:
+        chosen = backends.resolve("ordered_attention", q.device, backend)
+    if chosen == "reference":
+        return _reference.ordered_attention(q, k, v, *options)
+    if chosen == "torch":
+        return _torch.ordered_attention(q, k, v, *options)
+    return torch.ops.fastseg.ordered_attention(q, k, v, *options, chosen)[0]
+
+
+def _cast(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """In the dtype of autocast where that is on, as PyTorch's attention is."""
+    check_tensor("q", tensors[0])
+    device = tensors[0].device.type
+    if not torch.amp.is_autocast_available(device) or not torch.is_autocast_enabled(device):
+        return tensors
+    dtype = torch.get_autocast_dtype(device)
+    cast = (torch.float32, torch.float16, torch.bfloat16)
+    return tuple(
+        x.to(dtype) if isinstance(x, torch.Tensor) and x.dtype in cast else x for x in tensors
+    )
+
+
+def _check(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, height: int, width: int, ordering: int
+) -> None:
     for name, x in (("q", q), ("k", k), ("v", v)):
         check_tensor(name, x)
         if x.ndim != 4:
@@ -75,58 +122,58 @@ def ordered_attention(
     check_int("height", height, 0)
     check_int("width", width, 0)
     check_ordering(ordering)
-    if scale is not None:
-        check_number("scale", scale, 0, exclusive=True)
     check_shape("q", q, (None, None, height * width, None))
     if q.shape[3] == 0:
         raise ValueError(f"`q` must have a d of at least 1, got shape {tuple(q.shape)}")
     check_shape("k", k, tuple(q.shape))
     check_shape("v", v, tuple(q.shape))
-    q, k, v = (reorder(x, height, width, ordering) for x in (q, k, v))
-    causal = True if ordering > 0 else False  # noqa: SIM210, a bool also where a compiler traces
-    out = F.scaled_dot_product_attention(q, k, v, is_causal=causal, scale=scale)
-    return reorder(out, height, width, ordering, back=True)
 
 
-def reorder(
-    x: torch.Tensor, height: int, width: int, ordering: int, back: bool = False
-) -> torch.Tensor:
-    """Pixels in the order of a scan, from that of rows, or `back`: (…,N,d), its rows contiguous."""
-    if ordering > 1:
-        return torch.ops.fastseg.reorder(x, height, width, ordering, back)
-    # The kernels whose memory grows with N take no others.
-    return x if x.stride(-1) == 1 else x.contiguous()
+# --- The operators -----------------------------------------------------------------------------
 
 
-# Without a limit, since a captured CUDA graph keeps the address.
-@cache
-def _order(
-    height: int, width: int, ordering: int, back: bool, device: torch.device
-) -> torch.Tensor:
-    order = (
-        ranks(height, width, ordering).flatten() if back else permutation(height, width, ordering)
-    )
-    return order.to(device)
+@impl("fastseg::ordered_attention", "CPU")
+def _forward(q, k, v, height, width, ordering, scale, backend):
+    out, norm = _forward_fake(q)
+    if q.numel() == 0:
+        return out, norm
+    kernel = backends.load("ordered_attention", q.device, backend)
+    with torch.autocast(q.device.type, enabled=False):
+        return kernel.forward(q, k, v, height, width, ordering, scale)
 
 
-@impl("fastseg::reorder", ("CPU", "CUDA"))
-def _reorder(x, height, width, ordering, back):
-    return x.index_select(-2, _order(height, width, ordering, back, x.device))
+@register_fake("fastseg::ordered_attention")
+def _forward_fake(q, *options):
+    wide = torch.promote_types(q.dtype, torch.float32)
+    return q.new_empty(q.shape), q.new_empty(q.shape[:3], dtype=wide)
 
 
-@register_fake("fastseg::reorder")
-def _reorder_fake(x, height, width, ordering, back):
-    return torch.empty_like(x, memory_format=torch.contiguous_format)
+@impl("fastseg::ordered_attention_back", "CPU")
+def _backward(grad, q, k, v, out, norm, height, width, ordering, scale, backend):
+    if q.numel() == 0:
+        return _backward_fake(grad, q)
+    kernel = backends.load("ordered_attention", q.device, backend)
+    saved = grad, q, k, v, out, norm
+    with torch.autocast(q.device.type, enabled=False):
+        return kernel.backward(*saved, height, width, ordering, scale)
+
+
+@register_fake("fastseg::ordered_attention_back")
+def _backward_fake(grad, q, *options):
+    return q.new_empty(q.shape), q.new_empty(q.shape), q.new_empty(q.shape)
 
 
 def _keep(ctx, inputs, output) -> None:
-    _, *ctx.options = inputs
+    q, k, v, *ctx.options = inputs
+    ctx.save_for_backward(q, k, v, *output)
+    ctx.mark_non_differentiable(output[1])
 
 
-def _reorder_backward(ctx, grad):
-    """The adjoint of a permutation is its inverse."""
-    *place, back = ctx.options
-    return torch.ops.fastseg.reorder(grad, *place, not back), None, None, None, None
+def _of_inputs(ctx, grad, _):
+    if torch.is_grad_enabled():
+        raise NotImplementedError("ordered_attention has no second derivative")
+    back = torch.ops.fastseg.ordered_attention_back
+    return *back(grad, *ctx.saved_tensors, *ctx.options), *([None] * 5)
 
 
-register_autograd("fastseg::reorder", _reorder_backward, setup_context=_keep)
+register_autograd("fastseg::ordered_attention", _of_inputs, setup_context=_keep)

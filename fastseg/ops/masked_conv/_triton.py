@@ -14,6 +14,7 @@ import triton
 import triton.language as tl
 
 from ...orderings import turn_back
+from ._taps import layout
 from ._torch import masked_conv2d_weight
 
 __all__ = ["masked_conv2d", "masked_conv2d_pair", "masked_conv2d_weight"]
@@ -102,7 +103,7 @@ def masked_conv2d(
     groups: int,
     relu: bool,
 ) -> torch.Tensor:
-    """See `_reference.masked_conv2d`; of any layout, the result is in channels last."""
+    """See `_reference.masked_conv2d`; computed in channels last."""
     return _launch(x, weight, bias, residual, (ordering,), dilation, groups, relu)[0]
 
 
@@ -180,7 +181,7 @@ def _launch(
             num_warps=warps,
             num_stages=3,
         )
-    return results
+    return [result.contiguous(memory_format=layout(x)) for result in results]
 
 
 def _live_taps(size: int, ordering: int) -> int:

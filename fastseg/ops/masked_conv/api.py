@@ -23,6 +23,7 @@ FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 SIZES = (1, 3, 5, 7)
 ACTIVATIONS = (None, "relu")
 
+
 def masked_conv2d(
     x: torch.Tensor,
     weight: torch.Tensor,

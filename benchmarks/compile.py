@@ -107,15 +107,18 @@ def triton_launches() -> list[Launch]:
             for classes in (3, 20):
                 p = torch.empty((2, classes, *size), dtype=dtype, device="meta")
                 ncut.ncut_sums(p, planes, 5, 10.0, 4.0)
-        for dtype, (channels, size) in product(
-            (torch.float32, torch.float64, torch.bfloat16, torch.float16), ((64, 3), (6, 7))
+        for dtype, tf32 in product(
+            (torch.float32, torch.float64, torch.bfloat16, torch.float16), (True, False)
         ):
-            x = torch.empty((2, channels, 50, 50), dtype=dtype, device="meta")
-            weight = torch.empty((2 * channels, channels, size, size), dtype=dtype, device="meta")
-            masked_conv.masked_conv2d_pair(x, weight, weight[:, 0, 0, 0], 1, 3, 1, 1, True)
-            masked_conv.masked_conv2d(
-                x, weight, weight[:, 0, 0, 0], x.repeat(1, 2, 1, 1), 2, 1, 1, True
-            )
+            with torch.backends.cudnn.flags(allow_tf32=tf32):
+                for channels, side in ((64, 3), (6, 7)):
+                    x = torch.empty((2, channels, 50, 50), dtype=dtype, device="meta")
+                    weight = torch.empty(
+                        (channels, channels, side, side), dtype=dtype, device="meta"
+                    )
+                    bias = weight[:, 0, 0, 0]
+                    masked_conv.masked_conv2d_pair(x, weight, bias, 1, 3, 1, 1, True)
+                    masked_conv.masked_conv2d(x, weight, bias, x, 2, 1, 1, True)
     return launches
 
 

@@ -1,5 +1,7 @@
 """The Triton kernel of masked_conv2d against the reference, where there is no GPU interpreted."""
 
+# mypy: disable-error-code="call-arg, misc, arg-type"
+
 import math
 
 import pytest

@@ -1,5 +1,7 @@
 """nn.MaskedConv2d and nn.use_ordering."""
 
+# mypy: disable-error-code="call-arg, misc, arg-type"
+
 import pytest
 import torch
 from torch import nn
@@ -125,15 +127,19 @@ def test_refusals(change, error, message):
         MaskedConv2d(**{"in_channels": 4, "out_channels": 6, "kernel_size": 3, **change})
 
 
-def test_refusals_of_orderings():
-    with pytest.raises(TypeError, match=r"`network` must be a torch.nn.Module, got int"):
-        with use_ordering(3, 1):
-            pass
-    with pytest.raises(ValueError, match="`network` must have a layer with an ordering, got none"):
-        with use_ordering(nn.Conv2d(1, 1, 1), 1):
-            pass
-    with pytest.raises(ValueError, match="`ordering` must be an integer from 0 to 8, got 9"):
-        with use_ordering(network(), 9):
-            pass
+@pytest.mark.parametrize(
+    ("module", "ordering", "error", "message"),
+    [
+        (3, 1, TypeError, "`network` must be a torch.nn.Module, got int"),
+        (nn.Conv2d(1, 1, 1), 1, ValueError, "`network` must have a layer with an ordering, got no"),
+        (network(), 9, ValueError, "`ordering` must be an integer from 0 to 8, got 9"),
+    ],
+)
+def test_refusals_of_orderings(module, ordering, error, message):
+    with pytest.raises(error, match=message), use_ordering(module, ordering):
+        raise AssertionError("inside")
+
+
+def test_refusal_of_a_call():
     with pytest.raises(ValueError, match="`ordering` must be an integer from 0 to 8, got 12"):
         network()[0](X, 12)

@@ -1,5 +1,7 @@
 """masked_conv2d and masked_conv2d_pair."""
 
+# mypy: disable-error-code="call-arg, misc, arg-type"
+
 import math
 import shutil
 import warnings

@@ -60,7 +60,7 @@ def _masked_conv2d_fake(x, weight, bias, residual, ordering, dilation, groups, r
 
 
 def _keep(ctx, inputs, output) -> None:
-    x, weight, bias, residual, *ctx.options = inputs
+    x, weight, _, _, *ctx.options = inputs
     relu = ctx.options[3]
     ctx.save_for_backward(x, weight, output if relu else None)
 

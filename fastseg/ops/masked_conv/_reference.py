@@ -2,6 +2,7 @@
 
 import torch
 import torch.nn.functional as F
+from torch.nn.grad import conv2d_weight
 
 from ...orderings import turn, turn_back
 from ._taps import layout, masked
@@ -57,7 +58,5 @@ def masked_conv2d_weight(
     frame = ordering or 1
     x = F.pad(turn_back(x, frame), _padding(size, ordering, dilation))
     shape = (grad.shape[1], x.shape[1] // groups, size, size)
-    weight = torch.nn.grad.conv2d_weight(
-        x, shape, turn_back(grad, frame), dilation=dilation, groups=groups
-    )
+    weight = conv2d_weight(x, shape, turn_back(grad, frame), dilation=dilation, groups=groups)
     return turn(masked(weight, 1 if ordering else 0), frame).contiguous()

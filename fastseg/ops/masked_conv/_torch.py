@@ -7,6 +7,7 @@ gradient, which drops it at once, and none is kept for the backward pass.
 
 import torch
 import torch.nn.functional as F
+from torch.nn.grad import conv2d_weight
 
 from ._taps import layout, masked
 
@@ -85,7 +86,7 @@ def masked_conv2d_weight(
     beside = [0, 0, 0, 0]  # left, right, top, bottom
     beside[2 * (COLUMNS - axis) + to_end] = 2 * past
     shape = (grad.shape[1], x.shape[1] // groups, size, size)
-    weight = torch.nn.grad.conv2d_weight(
+    weight = conv2d_weight(
         F.pad(x, beside) if past else x, shape, grad, 1, padding, dilation, groups
     )
     return masked(weight, ordering)

@@ -94,6 +94,7 @@ def triton_launches() -> list[Launch]:
     """What every family's launchers launch: a line each, at shapes that select every variant."""
     from fastseg.ops.inpaint import _triton as inpaint
     from fastseg.ops.joint import _triton as joint
+    from fastseg.ops.masked_conv import _triton as masked_conv
     from fastseg.ops.ncut import _triton as ncut
 
     with recorded() as launches:
@@ -106,6 +107,18 @@ def triton_launches() -> list[Launch]:
             for classes in (3, 20):
                 p = torch.empty((2, classes, *size), dtype=dtype, device="meta")
                 ncut.ncut_sums(p, planes, 5, 10.0, 4.0)
+        for dtype, tf32 in product(
+            (torch.float32, torch.float64, torch.bfloat16, torch.float16), (True, False)
+        ):
+            with torch.backends.cudnn.flags(allow_tf32=tf32):
+                for channels, side in ((64, 3), (6, 7)):
+                    x = torch.empty((2, channels, 50, 50), dtype=dtype, device="meta")
+                    weight = torch.empty(
+                        (channels, channels, side, side), dtype=dtype, device="meta"
+                    )
+                    bias = weight[:, 0, 0, 0]
+                    masked_conv.masked_conv2d_pair(x, weight, bias, 1, 3, 1, 1, True)
+                    masked_conv.masked_conv2d(x, weight, bias, x, 2, 1, 1, True)
     return launches
 
 

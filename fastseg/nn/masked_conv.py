@@ -64,7 +64,7 @@ class MaskedConv2d(nn.Conv2d):
         self.activation, self.backend = activation, backend
         self.ordering = 0
 
-    def forward(  # type: ignore[override]
+    def forward(
         self,
         x: torch.Tensor,
         ordering: int | None = None,
@@ -124,7 +124,7 @@ def use_ordering(network: nn.Module, ordering: int) -> Iterator[None]:
     before = [layer.ordering for layer in layers]
     try:
         for layer in layers:
-            layer.ordering = ordering
+            layer.ordering = ordering  # type: ignore[assignment]
         yield
     finally:
         for layer, former in zip(layers, before, strict=True):

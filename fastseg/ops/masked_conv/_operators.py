@@ -9,6 +9,8 @@ from torch.library import define, impl, register_autograd, register_fake
 
 from ... import backends
 from ...orderings import opposite
+from . import _torch
+from ._taps import layout
 
 define(
     "fastseg::masked_conv2d",
@@ -27,39 +29,38 @@ define(
 )
 
 
-def _format(x: torch.Tensor) -> torch.memory_format:
-    """Of the results: x's own, contiguous if in doubt."""
-    last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
-    return torch.channels_last if last else torch.contiguous_format
-
-
 def _dense(x: torch.Tensor) -> torch.Tensor:
-    return x.contiguous(memory_format=_format(x))
+    return x.contiguous(memory_format=layout(x))
+
+
+def _empty(x, weight, ordering, dilation, plain, backend) -> torch.Tensor:
+    """A result; `plain` has neither residual nor ReLU."""
+    if plain and backends.resolve("masked_conv2d", x.device, backend) == "torch":
+        return _torch.empty_result(x, weight, ordering, dilation)
+    shape = (len(x), len(weight), *x.shape[2:])
+    return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout(x))
 
 
 @impl("fastseg::masked_conv2d", ("CPU", "CUDA"))
 def _masked_conv2d(x, weight, bias, residual, ordering, dilation, groups, relu, backend):
     if x.numel() == 0:
-        return _result(x, weight)
+        return _masked_conv2d_fake(
+            x, weight, bias, residual, ordering, dilation, groups, relu, backend
+        )
     kernel = backends.load("masked_conv2d", x.device, backend)
     options = ordering, dilation, groups, relu
     with torch.autocast(x.device.type, enabled=False):
-        out = kernel.masked_conv2d(_dense(x), weight, bias, residual, *options)
-    return out.contiguous(memory_format=_format(x))
-
-
-def _result(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    shape = (x.shape[0], weight.shape[0], *x.shape[2:])
-    return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=_format(x))
+        residual = None if residual is None else residual.contiguous(memory_format=layout(x))
+        return kernel.masked_conv2d(_dense(x), weight, bias, residual, *options)
 
 
 @register_fake("fastseg::masked_conv2d")
-def _masked_conv2d_fake(x, weight, *options):
-    return _result(x, weight)
+def _masked_conv2d_fake(x, weight, bias, residual, ordering, dilation, groups, relu, backend):
+    return _empty(x, weight, ordering, dilation, residual is None and not relu, backend)
 
 
 def _keep(ctx, inputs, output) -> None:
-    x, weight, bias, residual, *ctx.options = inputs
+    x, weight, _, _, *ctx.options = inputs
     relu = ctx.options[3]
     ctx.save_for_backward(x, weight, output if relu else None)
 
@@ -111,8 +112,7 @@ def _masked_conv2d_weight(grad, x, size, ordering, dilation, groups, backend):
     kernel = backends.load("masked_conv2d", x.device, backend)
     options = size, ordering, dilation, groups
     with torch.autocast(x.device.type, enabled=False):
-        weight = kernel.masked_conv2d_weight(_dense(grad), _dense(x), *options)
-    return weight.contiguous()
+        return kernel.masked_conv2d_weight(_dense(grad), _dense(x), *options)
 
 
 @register_fake("fastseg::masked_conv2d_weight")
@@ -145,18 +145,18 @@ register_autograd(
 
 @impl("fastseg::masked_conv2d_pair", ("CPU", "CUDA"))
 def _masked_conv2d_pair(x, weight, bias, first, second, dilation, groups, relu, backend):
-    if x.numel() == 0:
-        return _result(x, weight), _result(x, weight)
     options = first, second, dilation, groups, relu
+    if x.numel() == 0:
+        return _masked_conv2d_pair_fake(x, weight, bias, *options, backend)
     kernel = backends.load("masked_conv2d", x.device, backend)
     with torch.autocast(x.device.type, enabled=False):
-        outs = kernel.masked_conv2d_pair(_dense(x), weight, bias, *options)
-    return tuple(out.contiguous(memory_format=_format(x)) for out in outs)
+        return kernel.masked_conv2d_pair(_dense(x), weight, bias, *options)
 
 
 @register_fake("fastseg::masked_conv2d_pair")
-def _masked_conv2d_pair_fake(x, weight, *options):
-    return _result(x, weight), _result(x, weight)
+def _masked_conv2d_pair_fake(x, weight, bias, first, second, dilation, groups, relu, backend):
+    one, other = (_empty(x, weight, o, dilation, not relu, backend) for o in (first, second))
+    return one, other
 
 
 def _keep_pair(ctx, inputs, output) -> None:

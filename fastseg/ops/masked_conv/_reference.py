@@ -2,9 +2,10 @@
 
 import torch
 import torch.nn.functional as F
+from torch.nn.grad import conv2d_weight
 
 from ...orderings import turn, turn_back
-from ._taps import masked
+from ._taps import layout, masked
 
 
 def _padding(size: int, ordering: int, dilation: int) -> tuple[int, int, int, int]:
@@ -26,9 +27,10 @@ def masked_conv2d(
 ) -> torch.Tensor:
     """Turn to ordering 1, pad, mask, convolve, turn back: x (B,C,H,W) → (B,O,H,W)."""
     frame = ordering or 1
-    x = F.pad(turn_back(x, frame), _padding(weight.shape[2], ordering, dilation))
+    padded = F.pad(turn_back(x, frame), _padding(weight.shape[2], ordering, dilation))
     weight = masked(turn_back(weight, frame), 1 if ordering else 0)
-    out = turn(F.conv2d(x, weight, bias, dilation=dilation, groups=groups), frame)
+    out = turn(F.conv2d(padded, weight, bias, dilation=dilation, groups=groups), frame)
+    out = out.contiguous(memory_format=layout(x))
     out = out if residual is None else out + residual
     return out.relu() if relu else out
 
@@ -56,7 +58,5 @@ def masked_conv2d_weight(
     frame = ordering or 1
     x = F.pad(turn_back(x, frame), _padding(size, ordering, dilation))
     shape = (grad.shape[1], x.shape[1] // groups, size, size)
-    weight = torch.nn.grad.conv2d_weight(
-        x, shape, turn_back(grad, frame), dilation=dilation, groups=groups
-    )
-    return turn(masked(weight, 1 if ordering else 0), frame)
+    weight = conv2d_weight(x, shape, turn_back(grad, frame), dilation=dilation, groups=groups)
+    return turn(masked(weight, 1 if ordering else 0), frame).contiguous()

@@ -25,3 +25,9 @@ def masked(weight: torch.Tensor, ordering: int) -> torch.Tensor:
     rows, columns = dead(weight.shape[2], ordering)
     weight[:, :, rows, columns] = 0
     return weight
+
+
+def layout(x: torch.Tensor) -> torch.memory_format:
+    """In which x is computed: channels last if that is its own, contiguous if in doubt."""
+    last = x.stride(1) == 1 and x.shape[1] > 1 and not x.is_contiguous()
+    return torch.channels_last if last else torch.contiguous_format

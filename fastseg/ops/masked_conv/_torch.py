@@ -1,20 +1,17 @@
 """The masked convolution by PyTorch's own: oneDNN on a CPU, cuDNN on a GPU.
 
 What sees F−1 rows on one side of a pixel is an ordinary convolution, padded by F−1 rows on both
-sides, of whose results the last F−1 rows are left behind; oneDNN does no work for taps that fall
-into such padding. So there is no padded copy, but for the weights' gradient, which drops it at
-once, and nothing of it is kept for the backward pass.
+sides, of whose results F−1 rows are left out. So there is no padded copy, but for the weights'
+gradient, which drops it at once, and none is kept for the backward pass.
 """
 
 import torch
 import torch.nn.functional as F
+from torch.nn.grad import conv2d_weight
 
-from ._taps import masked
+from ._taps import layout, masked
 
 ROWS, COLUMNS = 2, 3
-# Bytes of results that oneDNN computes at a time, where it needs a copy in its own layout (NCHW):
-# what fits into a cache costs no fresh pages of memory.
-PART = 2 << 20
 
 
 def _moved(size: int, ordering: int, dilation: int) -> tuple[int, int, bool]:
@@ -24,11 +21,9 @@ def _moved(size: int, ordering: int, dilation: int) -> tuple[int, int, bool]:
     return (ROWS, COLUMNS)[turns % 2], past, turns >= 2
 
 
-def _together(x: torch.Tensor, outs: int) -> int:
-    """How many pictures to convolve at a time."""
-    if x.device.type != "cpu" or not x.is_contiguous():
-        return len(x)
-    return max(1, PART // (outs * x[0, 0].numel() * x.element_size()))
+def _padding(size: int, dilation: int, axis: int, of_axis: int) -> list[int]:
+    """On both sides: `of_axis` pixels along `axis`, the kernel's half along the other."""
+    return [of_axis if at == axis else size // 2 * dilation for at in (ROWS, COLUMNS)]
 
 
 def masked_conv2d(
@@ -41,35 +36,28 @@ def masked_conv2d(
     groups: int,
     relu: bool,
 ) -> torch.Tensor:
-    """See `_reference.masked_conv2d`; x is contiguous or in channels last, as is the result."""
-    outs, size = weight.shape[0], weight.shape[2]
+    """See `_reference.masked_conv2d`. With neither residual nor ReLU the result is a part of a
+    larger tensor."""
+    size = weight.shape[2]
     axis, past, to_end = _moved(size, ordering, dilation)
-    padding = [size // 2 * dilation] * 2
-    padding[axis - ROWS] += past
-    start, length = 2 * past if to_end else 0, x.shape[axis]
-    weight = masked(weight, ordering)
-    plain = residual is None and not relu
+    padding = _padding(size, dilation, axis, size // 2 * dilation + past)
+    out = F.conv2d(x, masked(weight, ordering), bias, 1, padding, dilation, groups)
+    out = out.narrow(axis, 2 * past if to_end else 0, x.shape[axis])
+    if residual is not None:
+        out = out + residual
+        return out.relu_() if relu else out
+    return out.relu() if relu else out
 
-    def convolved(x: torch.Tensor) -> torch.Tensor:
-        out = F.conv2d(x, weight, bias, 1, padding, dilation, groups)
-        return out.narrow(axis, start, length)
 
-    if plain and (past == 0 or not x.is_contiguous()):
-        return convolved(x)
-    layout = torch.contiguous_format if x.is_contiguous() else torch.channels_last
-    shape = (len(x), outs, *x.shape[2:])
-    out = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout)
-    count = _together(x, outs)
-    more = [None] * len(x) if residual is None else residual.split(count)
-    for of, to, extra in zip(x.split(count), out.split(count), more, strict=False):
-        part = convolved(of)
-        if extra is not None:
-            part = torch.add(part, extra, out=to)
-        if relu:
-            torch.clamp_min(part, 0, out=to)
-        elif extra is None:
-            to.copy_(part)
-    return out
+def empty_result(
+    x: torch.Tensor, weight: torch.Tensor, ordering: int, dilation: int
+) -> torch.Tensor:
+    """Has the strides of what `masked_conv2d` gives with neither residual nor ReLU."""
+    axis, past, to_end = _moved(weight.shape[2], ordering, dilation)
+    shape = [len(x), len(weight), *x.shape[2:]]
+    shape[axis] += 2 * past
+    out = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout(x))
+    return out.narrow(axis, 2 * past if to_end else 0, x.shape[axis])
 
 
 def masked_conv2d_pair(
@@ -92,19 +80,13 @@ def masked_conv2d_weight(
     grad: torch.Tensor, x: torch.Tensor, size: int, ordering: int, dilation: int, groups: int
 ) -> torch.Tensor:
     """See `_reference.masked_conv2d_weight`. A padded copy of x is faster here than one of `grad`,
-    for whose padding oneDNN does a lot."""
+    for whose results in the padding oneDNN does a lot of work."""
     axis, past, to_end = _moved(size, ordering, dilation)
-    padding = [size // 2 * dilation] * 2
-    beside = [0, 0, 0, 0]
-    if past:
-        padding[axis - ROWS] = 0
-        beside[2 * (COLUMNS - axis) + to_end] = 2 * past
+    padding = _padding(size, dilation, axis, 0 if past else size // 2 * dilation)
+    beside = [0, 0, 0, 0]  # left, right, top, bottom
+    beside[2 * (COLUMNS - axis) + to_end] = 2 * past
     shape = (grad.shape[1], x.shape[1] // groups, size, size)
-    count = _together(x, grad.shape[1])
-    total = None
-    for part, of in zip(x.split(count), grad.split(count), strict=True):
-        part = torch.nn.grad.conv2d_weight(
-            F.pad(part, beside), shape, of, 1, padding, dilation, groups
-        )
-        total = part if total is None else total.add_(part)
-    return masked(total, ordering)
+    weight = conv2d_weight(
+        F.pad(x, beside) if past else x, shape, grad, 1, padding, dilation, groups
+    )
+    return masked(weight, ordering)

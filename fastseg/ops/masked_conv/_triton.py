@@ -14,6 +14,7 @@ import triton
 import triton.language as tl
 
 from ...orderings import turn_back
+from ._taps import layout
 from ._torch import masked_conv2d_weight
 
 __all__ = ["masked_conv2d", "masked_conv2d_pair", "masked_conv2d_weight"]
@@ -31,7 +32,7 @@ def masked_conv_kernel(
     H,
     W,
     C,  # of a group
-    O,  # of a group
+    outs,  # of a group
     groups,
     dilation,
     top,  # rows of the kernel above the current pixel's, in the frame of ordering 1
@@ -50,17 +51,17 @@ def masked_conv_kernel(
     """One tile of one ordering and group."""
     acc: tl.constexpr = tl.float64 if p_x.dtype.element_ty == tl.float64 else tl.float32
     blocks = tl.cdiv(pixels, BLOCK_P)
-    view, group = tl.program_id(0) // blocks, tl.program_id(1) // tl.cdiv(O, BLOCK_O)
+    view, group = tl.program_id(0) // blocks, tl.program_id(1) // tl.cdiv(outs, BLOCK_O)
     o_n = (tl.program_id(0) % blocks).to(tl.int64) * BLOCK_P + tl.arange(0, BLOCK_P)
     o_y, o_x = (o_n // W % H).to(tl.int32), (o_n % W).to(tl.int32)
-    o_o = tl.program_id(1) % tl.cdiv(O, BLOCK_O) * BLOCK_O + tl.arange(0, BLOCK_O)
+    o_o = tl.program_id(1) % tl.cdiv(outs, BLOCK_O) * BLOCK_O + tl.arange(0, BLOCK_O)
     o_c = tl.arange(0, BLOCK_C)
-    m_n, m_o = o_n < pixels, o_o < O
+    m_n, m_o = o_n < pixels, o_o < outs
     turn = tl.where(view == 0, first, second) - 1
     flip = tl.where(turn >= 4, -dilation, dilation)
     turn %= 4
     p_in = p_x + o_n * (C * groups) + group * C
-    p_w = p_weight + view.to(tl.int64) * TAPS * C * O * groups + group * O + o_o
+    p_w = p_weight + view.to(tl.int64) * TAPS * C * outs * groups + group * outs + o_o
 
     chunks = tl.cdiv(C, BLOCK_C)
     b_out = tl.zeros((BLOCK_P, BLOCK_O), acc)
@@ -75,12 +76,12 @@ def masked_conv_kernel(
         # (BLOCK_P,BLOCK_C) of x, (BLOCK_C,BLOCK_O) of the weights
         o_in = (dy.to(tl.int64) * W + dx) * (C * groups) + c
         b_x = tl.load(p_in[:, None] + (o_in + o_c)[None, :], m_in[:, None] & m_c[None, :], 0)
-        o_w = (tap * C + c + o_c).to(tl.int64) * (O * groups)
+        o_w = (tap * C + c + o_c).to(tl.int64) * (outs * groups)
         b_w = tl.load(p_w[None, :] + o_w[:, None], m_c[:, None] & m_o[None, :], 0)
         b_out = tl.dot(b_x, b_w, b_out, input_precision=PRECISION, out_dtype=acc)
     if HAS_BIAS:
-        b_out += tl.load(p_bias + group * O + o_o, m_o, 0).to(acc)[None, :]
-    o_out = o_n[:, None] * (O * groups) + (group * O + o_o)[None, :]
+        b_out += tl.load(p_bias + group * outs + o_o, m_o, 0).to(acc)[None, :]
+    o_out = o_n[:, None] * (outs * groups) + (group * outs + o_o)[None, :]
     m_out = m_n[:, None] & m_o[None, :]
     if HAS_RESIDUAL:
         b_out += tl.load(p_residual + o_out, m_out, 0).to(acc)
@@ -102,7 +103,7 @@ def masked_conv2d(
     groups: int,
     relu: bool,
 ) -> torch.Tensor:
-    """See `_reference.masked_conv2d`; of any layout, the result is in channels last."""
+    """See `_reference.masked_conv2d`; computed in channels last."""
     return _launch(x, weight, bias, residual, (ordering,), dilation, groups, relu)[0]
 
 
@@ -119,7 +120,8 @@ def masked_conv2d_pair(
     """See `_reference.masked_conv2d_pair`."""
     options = dilation, groups, relu
     if first and second:
-        return tuple(_launch(x, weight, bias, None, (first, second), *options))
+        one, other = _launch(x, weight, bias, None, (first, second), *options)
+        return one, other
     # An ordinary convolution has more taps.
     one, other = (masked_conv2d(x, weight, bias, None, o, *options) for o in (first, second))
     return one, other
@@ -140,8 +142,9 @@ def _launch(
     last = torch.channels_last
     taps = _live_taps(size, orderings[0])
     shape = (batch, outs, height, width)
-    kind = {"dtype": x.dtype, "device": x.device, "memory_format": last}
-    results = [torch.empty(shape, **kind) for _ in orderings]
+    results = [
+        torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=last) for _ in orderings
+    ]
     packed = torch.stack([_packed(weight, ordering) for ordering in orderings])
     block_p, block_o, block_c, warps = _blocks(x.dtype, outs // groups, channels)
     pixels = batch * height * width
@@ -180,7 +183,7 @@ def _launch(
             num_warps=warps,
             num_stages=3,
         )
-    return results
+    return [result.contiguous(memory_format=layout(x)) for result in results]
 
 
 def _live_taps(size: int, ordering: int) -> int:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from fastseg import displaced_joint, joint_plan, joint_sum
 from fastseg.ops.joint import _fft
+from fastseg.ops.joint.plan import fast_size
 
 pytestmark = pytest.mark.usefixtures("one_thread", "poisoned")
 
@@ -236,7 +237,7 @@ def test_they_are_sound_operators(transposed, algorithm, backend):
     weights = random(3, 3, 3, 2).requires_grad_()
     check = torch.library.opcheck
     check(torch.ops.fastseg.displaced_joint.default, (p, q, *options))
-    check(torch.ops.fastseg.displaced_mix.default, (weights, p, None, *options))
+    check(torch.ops.fastseg.displaced_mix.default, (weights, p, *options))
     check(torch.ops.fastseg.box_sum.default, (p, 2, backend))
 
 
@@ -279,7 +280,7 @@ def test_large_inputs_are_worked_on_in_parts(monkeypatch):
     ("least", "size"), [(1, 2), (2, 2), (11, 12), (13, 14), (138, 140), (205, 210), (211, 216)]
 )
 def test_sizes_that_transform_fast(least, size):
-    assert _fft.fast_size(least) == size
+    assert fast_size(least) == size
 
 
 def test_the_plan_can_be_inspected():

@@ -175,6 +175,7 @@ void join_spectra_as(const py::buffer& p_buffer, const py::buffer& q_buffer,
        "`q` must have the blocks and tiles of `p`");
   need(joint.size(0) == p.size(0) && joint.size(1) == p.size(1) && joint.size(2) == q.size(1),
        "`joint` must have shape (blocks, K, L, 2, BLOCK)");
+  if (!add) hint_large(joint.data(), joint.size(0) * joint.stride[0] * std::int64_t(sizeof(T)));
   with_kernels([&](auto kernels) {
     using K = decltype(kernels);
     for (const auto* a : {&p, &q, &joint})

@@ -8,9 +8,9 @@ struct Axis {
   int pixels, count, step, size;
 };
 
-// A half spectrum has rows.size × wide frequencies. They lie in blocks of BLOCK beside each other,
-// a multiple of every register: real parts, then imaginary ones. Of all tiles: (blocks, K, R, 2,
-// BLOCK), R the tiles of all images.
+// A half spectrum has rows.size × wide frequencies. They lie in blocks of BLOCK of a row, a multiple
+// of every register: real parts, then imaginary ones; below a block lies the next. Of all tiles:
+// (blocks, K, R, 2, BLOCK), R the tiles of all images.
 constexpr int BLOCK = 16;
 
 template <class T>
@@ -151,8 +151,7 @@ FN Range reach(const Axis& axis, int i, int around) {
   return {begin < 0 ? 0 : begin, end < axis.pixels ? end : axis.pixels};
 }
 
-// f(tile, x, part) for each pack of columns: the first of its values is part[row·pitch]; the
-// imaginary one lies BLOCK behind.
+// f(tile, x, block, at) for each pack of the columns of frequencies from x on, `at` in its block.
 template <class T, class F>
 FN void each_pack(const Tiling<T>& t, int column, F f) {
   for (int tile = 0; tile < t.rows.count; ++tile)
@@ -166,7 +165,7 @@ template <class T>
 BODY void plane_spectra(const Tiling<T>& t, const T* plane, int around, T* out, i64 pitch,
                         T* memory) {
   constexpr int P = WIDTH<T>;
-  const int n = t.rows.size, width = t.columns.pixels, blocks = t.wide / BLOCK;
+  const int n = t.rows.size, width = t.columns.pixels;
   const Pack<T> zero = {};
   T* lines = memory;
   T* values = lines + i64(t.rows.pixels) * 2 * t.wide;
@@ -188,7 +187,7 @@ BODY void plane_spectra(const Tiling<T>& t, const T* plane, int around, T* out, 
       }
       const T* from = transform(values, values + i64(2 * n) * P, n, t.roots);
       for (int i = 0; i < n; ++i) {
-        T* to = out + (i64(i) * blocks + block) * pitch + at;
+        T* to = out + (block * n + i) * pitch + at;
         put(to, take(from + i64(2 * i) * P));
         put(to + BLOCK, take(from + i64(2 * i + 1) * P));
       }
@@ -200,14 +199,14 @@ BODY void plane_spectra(const Tiling<T>& t, const T* plane, int around, T* out, 
 template <class T>
 BODY void plane_pixels(const Tiling<T>& t, const T* spectra, i64 pitch, T* plane, T* memory) {
   constexpr int P = WIDTH<T>;
-  const int n = t.rows.size, width = t.columns.pixels, blocks = t.wide / BLOCK;
+  const int n = t.rows.size, width = t.columns.pixels;
   T* lines = memory;
   T* values = lines + i64(t.rows.pixels) * 2 * t.wide;
   for (int column = 0; column < t.columns.count; ++column) {
     each_pack(t, column, [&](int tile, int x, i64 block, i64 at) {
       // With real and imaginary parts in each other's places the transform is its own inverse.
       for (int i = 0; i < n; ++i) {
-        const T* from = spectra + (i64(i) * blocks + block) * pitch + at;
+        const T* from = spectra + (block * n + i) * pitch + at;
         put(values + i64(2 * i) * P, take(from + BLOCK));
         put(values + i64(2 * i + 1) * P, take(from));
       }

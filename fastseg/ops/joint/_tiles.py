@@ -7,12 +7,11 @@ time, which are made anew for the gradients instead of being kept. Along x the t
 product with a Fourier matrix, which cuts and pads as well; so are those from Ĵ and to it, since no
 more than (2T+1)² of their values count. Along y csrc/spectra.h transforms packs of columns.
 
-Spectra are (blocks,K,R,2,BLOCK): BLOCK frequencies beside each other along x, real parts and then
-imaginary ones; the blocks of a row of frequencies, with zeros at its end, lie beside each other.
+Spectra are (blocks·n,K,R,2,BLOCK): BLOCK frequencies beside each other along x, real parts and then
+imaginary ones; below a block lies the next of the n, and rows of frequencies end in zeros.
 """
 
 import math
-from collections.abc import Iterator
 from functools import cache
 
 import torch
@@ -65,7 +64,7 @@ def slices(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Slices of the Fourier matrices for the displacements −T … T.
 
-    down (2·(2T+1),n): cos, then sin, of 2π·fy·dy/n. across (2,blocks,2·BLOCK,2T+1): of the angle
+    down (2·(2T+1),n): cos, then sin, of 2π·fy·dy/n. across (blocks,2,2·BLOCK,2T+1): of the angle
     2π·fx·dx/m, what cos (first) and sin (second) of `down` meet in the real and in the imaginary
     part. inverse: the same, weighed for the way back.
     """
@@ -76,17 +75,32 @@ def slices(
     parts = torch.stack((torch.stack((cos, -sin)), torch.stack((-sin, -cos))))  # (2,2,lags,wide)
     weighed = parts * _twice(columns, rows, wide)
     across, inverse = (
-        x.unflatten(-1, (blocks, BLOCK)).permute(0, 3, 1, 4, 2).flatten(2, 3).to(dtype).contiguous()
+        x.unflatten(-1, (blocks, BLOCK)).permute(3, 0, 1, 4, 2).flatten(2, 3).to(dtype).contiguous()
         for x in (parts, weighed)
     )
     return torch.cat((turns.cos(), turns.sin())).to(dtype), across, inverse
 
 
-def spectra(x: torch.Tensor, tiling: Tiling, around: bool) -> torch.Tensor:
+def shares(batch: int, channels: int, tiling: Tiling) -> list[slice]:
+    """The images, as many at a time as have no more than MOST_VALUES."""
+    step = max(1, MOST_VALUES // (channels * tiling.tiles * tiling.frequencies * 2))
+    return [slice(b, min(b + step, batch)) for b in range(0, batch, step)]
+
+
+def room(x: torch.Tensor, parts: list[slice], tiling: Tiling) -> torch.Tensor:
+    """Memory for the spectra of x of one share after the other."""
+    return x.new_empty(parts[0].stop * x.shape[1] * tiling.tiles * tiling.frequencies * 2)
+
+
+def shaped(memory: torch.Tensor, channels: int, images: int, tiling: Tiling) -> torch.Tensor:
+    """Spectra at the beginning of `memory`."""
+    shape = tiling.rows.size * tiling.blocks, channels, images * tiling.tiles, 2, BLOCK
+    return memory[: math.prod(shape)].view(shape)
+
+
+def spectra(x: torch.Tensor, tiling: Tiling, around: bool, memory: torch.Tensor) -> torch.Tensor:
     """Those of the tiles of x (B,K,H,W), with the pixels `around` them or without."""
-    batch, channels = x.shape[:2]
-    blocks = tiling.rows.size * tiling.blocks
-    out = x.new_empty((blocks, channels, batch * tiling.tiles, 2, BLOCK))
+    out = shaped(memory, x.shape[1], len(x), tiling)
     roots, forth, _ = fourier(tiling.columns, tiling.rows, tiling.radius, x.dtype)
     _native.tile_spectra(
         x.numpy(),
@@ -117,26 +131,27 @@ def pixels(hat: torch.Tensor, tiling: Tiling, out: torch.Tensor) -> None:
     )
 
 
-def shares(batch: int, channels: int, tiling: Tiling) -> Iterator[slice]:
-    """The images, as many at a time as have no more than MOST_VALUES."""
-    step = max(1, MOST_VALUES // (channels * tiling.tiles * tiling.frequencies * 2))
-    return (slice(b, b + step) for b in range(0, batch, step))
-
-
 def displaced_joint(p: torch.Tensor, q: torch.Tensor, tiling: Tiling) -> torch.Tensor:
     """See `_reference.displaced_joint`."""
     classes, others, side = p.shape[1], q.shape[1], 2 * tiling.radius + 1
     n, blocks, pairs = tiling.rows.size, tiling.blocks, classes * others
     hat = p.new_empty((n * blocks, classes, others, 2, BLOCK))
-    threads = torch.get_num_threads()
-    for some in shares(len(p), max(classes, others), tiling):
-        p_hat, q_hat = spectra(p[some], tiling, False), spectra(q[some], tiling, True)
+    parts = shares(len(p), max(classes, others), tiling)
+    p_room, q_room = (room(x, parts, tiling) for x in (p, q))
+    for some in parts:
+        p_hat = spectra(p[some], tiling, False, p_room)
+        q_hat = spectra(q[some], tiling, True, q_room)
         add = some.start > 0
+        threads = torch.get_num_threads()
         _native.join_spectra(p_hat.numpy(), q_hat.numpy(), hat.numpy(), add, threads)
-    del p_hat, q_hat
+    del p_hat, q_hat, p_room, q_room
     down, _, inverse = slices(n, tiling.columns.size, blocks, tiling.radius, p.dtype)
-    lines = (down @ hat.view(n, -1)).view(2, side, blocks, pairs, 2 * BLOCK)
-    values = torch.stack([(lines[i] @ inverse[i]).sum(1) for i in (0, 1)]).sum(0)  # (dy,KL,dx)
+    values = p.new_zeros((side, pairs, side))  # (dy,KL,dx)
+    lines = p.new_empty((2, side, pairs, 2 * BLOCK))
+    for ways, part in zip(inverse, hat.view(blocks, n, -1), strict=True):
+        torch.mm(down, part, out=lines.view(2 * side, -1))
+        for i in (0, 1):
+            values.baddbmm_(lines[i], ways[i].expand(side, -1, -1))
     return values.mT.contiguous().view(side, side, classes, others)
 
 
@@ -145,14 +160,20 @@ def displaced_mix(weights: torch.Tensor, q: torch.Tensor, tiling: Tiling) -> tor
     side, _, classes, others = weights.shape
     n, blocks = tiling.rows.size, tiling.blocks
     down, across, _ = slices(n, tiling.columns.size, blocks, tiling.radius, q.dtype)
-    taps = weights.reshape(side, 1, side, -1).mT  # (dy,1,KL,dx)
-    lines = torch.cat([taps @ across[i].mT for i in (0, 1)])  # (2·dy,blocks,KL,2·BLOCK)
-    hat = (down.mT @ lines.view(2 * side, -1)).view(n * blocks, classes, others, 2, BLOCK)
-    del lines
+    taps = weights.reshape(side, side, -1).mT  # (dy,KL,dx)
+    lines = q.new_empty((2, side, classes * others, 2 * BLOCK))
+    hat = q.new_empty((blocks * n, classes, others, 2, BLOCK))
+    for ways, part in zip(across, hat.view(blocks, n, -1), strict=True):
+        for i in (0, 1):
+            torch.bmm(taps, ways[i].mT.expand(side, -1, -1), out=lines[i])
+        torch.mm(down.mT, lines.view(2 * side, -1), out=part)
+    del taps, lines
     out = q.new_empty((len(q), classes, *q.shape[2:]))
-    for some in shares(len(q), max(classes, others), tiling):
-        q_hat = spectra(q[some], tiling, True)
-        mixed = q.new_empty((n * blocks, classes, q_hat.shape[2], 2, BLOCK))
+    parts = shares(len(q), max(classes, others), tiling)
+    q_room, out_room = (room(x, parts, tiling) for x in (q, out))
+    for some in parts:
+        q_hat = spectra(q[some], tiling, True, q_room)
+        mixed = shaped(out_room, classes, len(q[some]), tiling)
         threads = torch.get_num_threads()
         _native.mix_spectra(hat.numpy(), q_hat.numpy(), mixed.numpy(), threads)
         pixels(mixed, tiling, out[some])

@@ -27,12 +27,14 @@ class JointPlan:
     cost: dict[str, float]  #: of each algorithm, in units of one multiplication and addition
 
 
-# What a step of each kind costs on a CPU against a multiplication and addition of the direct sum:
-# estimates, which `python -m benchmarks cpu --only joint_plan` holds against the clock.
-PRODUCT = 1.0  # of spectra, real ones
-LINE = 1.0  # of pixels with the Fourier matrix along x
-TURN = 4.0  # log₂(n) of them for each value transformed along y
-SLICE = 1.0  # of spectra of joints with slices of the Fourier matrices
+# What a step of each kind costs on a CPU against a multiplication and addition of the direct sum.
+SHIFT = 4.8  # direct: of a value, for each displacement
+VALUE = 12.7  # direct: of a value, once
+PRODUCT = 1.5  # fft: a real one, of spectra
+LINE = 0.9  # fft: of a pixel with the Fourier matrix along x
+TURN = 18.0  # fft: log₂(n) of them for each value transformed along y
+SLICE = 5.0  # fft: of spectra of joints with slices of the Fourier matrices
+START = {"direct": 18e6, "fft": 27e6}  # of calls, whatever the size
 
 
 @dataclass(frozen=True)
@@ -91,37 +93,48 @@ def axis(pixels: int, parts: int, radius: int, fast: bool) -> Axis:
     return Axis(count, step, fast_size(least) if fast else least + least % 2)
 
 
-def spectral_cost(batch: int, classes: int, others: int, height: int, cut: Tiling) -> float:
+def direct_cost(shape: Sequence[int], others: int, radius: int) -> float:
+    """Of joints by a product for each displacement, forward and backward."""
+    batch, classes, height, width = shape
+    values = classes + others
+    steps = (2 * radius + 1) ** 2 * (classes * others + SHIFT * values) + VALUE * values
+    return 3 * batch * height * width * steps + START["direct"]
+
+
+def spectral_cost(shape: Sequence[int], others: int, cut: Tiling) -> float:
     """Of joints by spectra of tiles, forward and backward."""
+    batch, classes, height, width = shape
     planes, pairs, wide = batch * (classes + others), classes * others, cut.blocks * BLOCK
-    products = 4 * pairs * batch * cut.tiles * cut.frequencies
-    lines = planes * height * cut.columns.count * cut.columns.size * 2 * wide
-    turns = planes * cut.tiles * cut.frequencies * cut.rows.size.bit_length()
-    slices = pairs * cut.frequencies * 4 * (2 * cut.radius + 1)
-    return 3 * (products * PRODUCT + lines * LINE + turns * TURN + slices * SLICE)
+    values = cut.tiles * cut.frequencies
+    products = 4 * batch * pairs * values * PRODUCT
+    reach = cut.columns.count * min(width, cut.columns.size)
+    lines = planes * height * reach * 2 * wide * LINE
+    turns = planes * values * cut.rows.size.bit_length() * TURN
+    slices = pairs * cut.frequencies * 4 * (2 * cut.radius + 1) * SLICE
+    return 3 * (products + lines + turns + slices) + START["fft"]
 
 
 @lru_cache(256)
-def _tiling(batch: int, classes: int, others: int, height: int, width: int, radius: int) -> Tiling:
+def _tiling(shape: tuple[int, ...], others: int, radius: int) -> Tiling:
     parts = range(1, MOST_PARTS + 1)
-    rows = {axis(height, i, radius, True) for i in parts}
-    columns = {axis(width, i, radius, False) for i in parts}
+    rows = {axis(shape[2], i, radius, True) for i in parts}
+    columns = {axis(shape[3], i, radius, False) for i in parts}
     cuts = [Tiling(y, x, radius) for y in rows for x in columns]
-    return min(cuts, key=lambda cut: (spectral_cost(batch, classes, others, height, cut), cut.tiles))
+    return min(cuts, key=lambda cut: (spectral_cost(shape, others, cut), cut.tiles))
 
 
 def tiling(shape: Sequence[int], others: int, radius: int) -> Tiling:
-    """The cheapest for fields (B,K,H,W) and (B,L,H,W), whichever of K and L is the greater."""
+    """The cheapest for fields (B,K,H,W) and (B,L,H,W); the same with K and L exchanged."""
     batch, classes, height, width = map(int, shape)
-    return _tiling(batch, max(classes, others), min(classes, others), height, width, radius)
+    return _tiling((batch, max(classes, others), height, width), min(classes, others), radius)
 
 
 def joint_plan(p: torch.Tensor, q: torch.Tensor, radius: int) -> JointPlan:
     """What `displaced_joint(p, q, radius)` would take for each algorithm, and which it takes.
 
-    direct: (2T+1)²·K·L·B·H·W steps, thrice. fft: thrice products of the spectra of tiles, as many
-    as K·L times the values of B padded planes; transforms of B·(K+L) of these along x and along y;
-    and products of the spectra of K·L joints with slices of the Fourier matrices.
+    direct: (2T+1)²·K·L·B·H·W multiplications. fft: products of the spectra of tiles, as many as K·L
+    times the values of B padded planes; transforms of B·(K+L) of these along x and along y; and
+    products of the spectra of K·L joints with slices of the Fourier matrices. All of it thrice.
 
     Args:
         p, q: (B,K,H,W) and (B,L,H,W); only their shapes count.
@@ -134,9 +147,9 @@ def joint_plan(p: torch.Tensor, q: torch.Tensor, radius: int) -> JointPlan:
 
 
 def cheapest(shape: Sequence[int], others: int, radius: int) -> JointPlan:
-    """The plan for fields (B,K,H,W) and (B,L,H,W); the same for K and L in each other's place."""
-    batch, classes, height, width = map(int, shape)
-    direct = 3 * (2 * radius + 1) ** 2 * classes * others * batch * height * width
-    spectral = spectral_cost(batch, classes, others, height, tiling(shape, others, radius))
-    cost = {"direct": float(direct), "fft": float(spectral)}
+    """The plan for fields (B,K,H,W) and (B,L,H,W); the same with K and L exchanged."""
+    cost = {
+        "direct": direct_cost(shape, others, radius),
+        "fft": spectral_cost(shape, others, tiling(shape, others, radius)),
+    }
     return JointPlan(min(cost, key=cost.__getitem__), cost)

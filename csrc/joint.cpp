@@ -1,9 +1,9 @@
 // Bindings of csrc/joint.h.
 
 #define FASTSEG_KERNELS "joint_kernels.h"
-#include "each_isa.h"
-
 #include <array>
+
+#include "each_isa.h"
 
 namespace {
 
@@ -95,6 +95,10 @@ struct Turn {
     const auto y = axis<Line>("rows", planes_of.size(2), rows, radius);
     const auto x = axis<Line>("columns", planes_of.size(3), columns, radius);
     need(roots.size(0) == 2 && roots.size(1) == y.size, "`roots` must have shape (2, n)");
+    int rest = y.size;
+    for (const int prime : {2, 3, 5, 7})
+      while (rest % prime == 0) rest /= prime;
+    need(rest == 1, "`rows` must have a size without prime factors above 7");
     planes = planes_of.size(1), tiles = std::int64_t(y.count) * x.count;
     pitch = planes * spectra.size(2) * 2 * K::FREQUENCIES;
     const int wide = int(spectra.size(0) / y.size) * K::FREQUENCIES;

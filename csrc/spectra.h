@@ -8,9 +8,9 @@ struct Axis {
   int pixels, count, step, size;
 };
 
-// A half spectrum has rows.size × wide frequencies. They lie in blocks of BLOCK of a row, a multiple
-// of every register: real parts, then imaginary ones; below a block lies the next. Of all tiles:
-// (blocks, K, R, 2, BLOCK), R the tiles of all images.
+// A half spectrum has rows.size × wide frequencies. They lie in blocks of BLOCK of a row, a
+// multiple of every register: real parts, then imaginary ones; below a block lies the next. Of all
+// tiles: (blocks, K, R, 2, BLOCK), R the tiles of all images.
 constexpr int BLOCK = 16;
 
 template <class T>
@@ -118,23 +118,24 @@ template <class T>
 FN void multiply_rows(const T* a, i64 pitch_a, int count, const T* b, i64 pitch_b, T* c,
                       i64 pitch_c, int rows, int columns) {
   constexpr int P = WIDTH<T>;
-  each_tile<LANES < 16 ? 4 : 8, 2>(rows, whole_packs<T>(columns) / P, [&](auto I, auto J, int y,
-                                                                         int x) {
-    Pack<T> sum[I.value][J.value] = {};
-    for (int r = 0; r < count; ++r)
-      for (int j = 0; j < J.value; ++j) {
-        const Pack<T> v = take(b + r * pitch_b + (x + j) * P);
-        for (int i = 0; i < I.value; ++i) sum[i][j] += a[(y + i) * pitch_a + r] * v;
-      }
-    for (int i = 0; i < I.value; ++i)
-      for (int j = 0; j < J.value; ++j) {
-        T* to = c + (y + i) * pitch_c + (x + j) * P;
-        const int left = columns - (x + j) * P;
-        if (left >= P) put(to, sum[i][j]);
-        else
-          for (int e = 0; e < left; ++e) to[e] = sum[i][j][e];
-      }
-  });
+  each_tile < LANES<16 ? 4 : 8, 2>(
+                  rows, whole_packs<T>(columns) / P,
+                  [&](auto I, auto J, int y, int x) {
+                    Pack<T> sum[I.value][J.value] = {};
+                    for (int r = 0; r < count; ++r)
+                      for (int j = 0; j < J.value; ++j) {
+                        const Pack<T> v = take(b + r * pitch_b + (x + j) * P);
+                        for (int i = 0; i < I.value; ++i) sum[i][j] += a[(y + i) * pitch_a + r] * v;
+                      }
+                    for (int i = 0; i < I.value; ++i)
+                      for (int j = 0; j < J.value; ++j) {
+                        T* to = c + (y + i) * pitch_c + (x + j) * P;
+                        const int left = columns - (x + j) * P;
+                        if (left >= P) put(to, sum[i][j]);
+                        else
+                          for (int e = 0; e < left; ++e) to[e] = sum[i][j][e];
+                      }
+                  });
 }
 
 template <class T>
@@ -172,9 +173,8 @@ BODY void plane_spectra(const Tiling<T>& t, const T* plane, int around, T* out, 
   for (int column = 0; column < t.columns.count; ++column) {
     const Range across = reach(t.columns, column, around);
     const i64 first = across.begin - (i64(column) * t.columns.step - t.radius);
-    multiply_rows(plane + across.begin, width, across.end - across.begin,
-                  t.table + first * t.pitch, t.pitch, lines, 2 * t.wide, t.rows.pixels,
-                  2 * t.wide);
+    multiply_rows(plane + across.begin, width, across.end - across.begin, t.table + first * t.pitch,
+                  t.pitch, lines, 2 * t.wide, t.rows.pixels, 2 * t.wide);
     each_pack(t, column, [&](int tile, int x, i64 block, i64 at) {
       const Range down = reach(t.rows, tile, around);
       const int start = tile * t.rows.step - t.radius;

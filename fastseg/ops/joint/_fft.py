@@ -34,7 +34,9 @@ def spectral_joint(p: torch.Tensor, q: torch.Tensor, radius: int) -> torch.Tenso
     q_hat = torch.fft.rfft2(q, (n, m))
     for some in _shares(p.shape[1], q.shape[1] * n * m):
         p_hat = torch.fft.rfft2(p[:, some], (n, m))
-        values = torch.fft.irfft2(torch.einsum("bkyx,blyx->klyx", p_hat.conj_physical(), q_hat), (n, m))
+        values = torch.fft.irfft2(
+            torch.einsum("bkyx,blyx->klyx", p_hat.conj_physical(), q_hat), (n, m)
+        )
         values = values.roll((radius, radius), (2, 3))[..., :side, :side]
         joint[:, :, some] = values.permute(2, 3, 0, 1)
     return joint
@@ -50,6 +52,8 @@ def spectral_mix(weights: torch.Tensor, q: torch.Tensor, radius: int) -> torch.T
         padded = planes.new_zeros((*planes.shape[:2], n, m))
         padded[..., : planes.shape[2], : planes.shape[3]] = planes
         hat = torch.fft.rfft2(padded.roll((-radius, -radius), (2, 3)))
-        mixed = torch.fft.irfft2(torch.einsum("klyx,blyx->bkyx", hat.conj_physical(), q_hat), (n, m))
+        mixed = torch.fft.irfft2(
+            torch.einsum("klyx,blyx->bkyx", hat.conj_physical(), q_hat), (n, m)
+        )
         out[:, some] = mixed[..., : q.shape[2], : q.shape[3]]
     return out

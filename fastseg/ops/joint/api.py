@@ -23,8 +23,7 @@ FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 define("fastseg::box_sum", "(Tensor x, int radius, str backend) -> Tensor")
 define(
     "fastseg::displaced_joint",
-    "(Tensor p, Tensor q, int radius, str algorithm, str backend)"
-    " -> Tensor",
+    "(Tensor p, Tensor q, int radius, str algorithm, str backend) -> Tensor",
 )
 define(
     "fastseg::displaced_mix",

@@ -171,8 +171,18 @@ def check_joint(native: ModuleType) -> None:
         p, q = buffer(code, shape, [1, 2, 3, 4]), buffer(code, shape, [1, 10, 100, 1000])
         joint, sums = buffer("d", (1, 3, 3, 1, 1)), buffer(code, (1, 2, 2))
         native.displaced_joint(p, q, joint, threads=2)
-        values = [v for row in joint.tolist()[0] for ((v,),) in row]  # type: ignore[union-attr]
-        assert values == [4, 43, 30, 402, 4321, 3010, 200, 2100, 1000]
+        sums_of: list = joint.tolist()
+        assert [v for row in sums_of[0] for ((v,),) in row] == [
+            4,
+            43,
+            30,
+            402,
+            4321,
+            3010,
+            200,
+            2100,
+            1000,
+        ]
         native.box_sum(buffer(code, (1, 2, 2), [1, 10, 100, 1000]), sums, radius=1, threads=1)
         assert sums.tolist() == [[[1111.0] * 2] * 2]
 

@@ -1,4 +1,5 @@
-"""The Triton kernel of confusion counts against the reference: compiled on a GPU, else interpreted."""
+"""The Triton kernel of confusion counts against the reference: compiled on a GPU, else run by the
+interpreter."""
 
 import pytest
 import torch

@@ -2,7 +2,8 @@
 
 By the convolution theorem Ĵ[k,l] = Σ_b conj(p̂[b,k])·q̂[b,l]: the spectra are summed over the batch
 before they are transformed back. Images are padded by T only, since displacements beyond T, which
-then wrap around, are not asked for.
+then wrap around, are not asked for. Conjugates are copies, since graphs compiled by aot_eager lose
+those that wait to be taken.
 """
 
 from collections.abc import Sequence
@@ -34,10 +35,8 @@ def spectral_joint(p: torch.Tensor, q: torch.Tensor, radius: int) -> torch.Tenso
     q_hat = torch.fft.rfft2(q, (n, m))
     for some in _shares(p.shape[1], q.shape[1] * n * m):
         p_hat = torch.fft.rfft2(p[:, some], (n, m))
-        values = torch.fft.irfft2(
-            torch.einsum("bkyx,blyx->klyx", p_hat.conj_physical(), q_hat), (n, m)
-        )
-        values = values.roll((radius, radius), (2, 3))[..., :side, :side]
+        hat = torch.einsum("bkyx,blyx->klyx", p_hat.conj_physical(), q_hat)
+        values = torch.fft.irfft2(hat, (n, m)).roll((radius, radius), (2, 3))[..., :side, :side]
         joint[:, :, some] = values.permute(2, 3, 0, 1)
     return joint
 
@@ -52,8 +51,6 @@ def spectral_mix(weights: torch.Tensor, q: torch.Tensor, radius: int) -> torch.T
         padded = planes.new_zeros((*planes.shape[:2], n, m))
         padded[..., : planes.shape[2], : planes.shape[3]] = planes
         hat = torch.fft.rfft2(padded.roll((-radius, -radius), (2, 3)))
-        mixed = torch.fft.irfft2(
-            torch.einsum("klyx,blyx->bkyx", hat.conj_physical(), q_hat), (n, m)
-        )
-        out[:, some] = mixed[..., : q.shape[2], : q.shape[3]]
+        mixed = torch.einsum("klyx,blyx->bkyx", hat.conj_physical(), q_hat)
+        out[:, some] = torch.fft.irfft2(mixed, (n, m))[..., : q.shape[2], : q.shape[3]]
     return out

@@ -9,6 +9,12 @@ namespace {
 
 using i64 = long long;
 
+// Of any format; see native.h.
+void hint(const py::buffer& dst) {
+  const py::buffer_info info = dst.request(true);
+  hint_large(info.ptr, info.size * info.itemsize);
+}
+
 // --- box_sum ------------------------------------------------------------------------------------
 
 template <class T>
@@ -122,7 +128,6 @@ void tile_spectra_as(const py::buffer& src_buffer, const py::buffer& dst_buffer,
   const auto src = array<T>("src", src_buffer, 4);
   const auto dst = array<T>("dst", dst_buffer, 5, WRITE);
   const auto roots = array<T>("roots", roots_buffer, 2), table = array<T>("table", table_buffer, 2);
-  hint_large(dst.data(), dst.size(0) * dst.stride[0] * std::int64_t(sizeof(T)));
   with_kernels([&](auto kernels) {
     using K = decltype(kernels);
     const Turn<K, T> turn(src, dst, rows, columns, radius, roots, table);
@@ -179,7 +184,6 @@ void join_spectra_as(const py::buffer& p_buffer, const py::buffer& q_buffer,
        "`q` must have the blocks and tiles of `p`");
   need(joint.size(0) == p.size(0) && joint.size(1) == p.size(1) && joint.size(2) == q.size(1),
        "`joint` must have shape (blocks, K, L, 2, BLOCK)");
-  if (!add) hint_large(joint.data(), joint.size(0) * joint.stride[0] * std::int64_t(sizeof(T)));
   with_kernels([&](auto kernels) {
     using K = decltype(kernels);
     for (const auto* a : {&p, &q, &joint})
@@ -206,7 +210,6 @@ void mix_spectra_as(const py::buffer& weights_buffer, const py::buffer& q_buffer
        "`weights` must have shape (blocks, K, L, 2, BLOCK)");
   need(out.size(0) == q.size(0) && out.size(1) == weights.size(1) && out.size(2) == q.size(2),
        "`out` must have shape (blocks, K, R, 2, BLOCK)");
-  hint_large(out.data(), out.size(0) * out.stride[0] * std::int64_t(sizeof(T)));
   with_kernels([&](auto kernels) {
     using K = decltype(kernels);
     for (const auto* a : {&weights, &q, &out})
@@ -229,6 +232,7 @@ void mix_spectra(const py::buffer& weights, const py::buffer& q, const py::buffe
 void bind_joint(py::module_& m) {
   const py::arg src("src"), dst("dst"), p("p"), q("q"), rows("rows"), columns("columns"),
       radius("radius"), roots("roots"), table("table"), threads("threads");
+  m.def("hint_large", &hint, dst);
   m.def("box_sum", &box_sum, src, dst, radius, threads);
   m.def("displaced_joint", &displaced_joint, p, q, py::arg("joint"), threads);
   m.def("tile_spectra", &tile_spectra, src, dst, rows, columns, radius, py::arg("around"), roots,

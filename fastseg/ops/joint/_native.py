@@ -37,7 +37,10 @@ def displaced_joint(p: torch.Tensor, q: torch.Tensor, radius: int) -> torch.Tens
 def displaced_mix(weights: torch.Tensor, q: torch.Tensor, radius: int) -> torch.Tensor:
     """See `_reference.displaced_mix`: a convolution, which PyTorch does well."""
     if radius == 0:
-        return (weights[0, 0] @ q.flatten(2)).view(len(q), -1, *q.shape[2:])
+        out = _tiles.empty(q, len(q), weights.shape[2], *q.shape[2:])
+        images = q.detach().flatten(2)
+        torch.bmm(weights.detach()[0].expand(len(q), -1, -1), images, out=out.flatten(2))
+        return out
     return _convolution(weights, q, radius)
 
 

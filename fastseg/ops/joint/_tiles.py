@@ -87,9 +87,16 @@ def shares(batch: int, channels: int, tiling: Tiling) -> list[slice]:
     return [slice(b, min(b + step, batch)) for b in range(0, batch, step)]
 
 
+def empty(like: torch.Tensor, *shape: int) -> torch.Tensor:
+    """Fresh memory, in huge pages if it is large: the system hands out small ones slowly."""
+    out = like.new_empty(shape)
+    _native.hint_large(out.numpy())
+    return out
+
+
 def room(x: torch.Tensor, parts: list[slice], tiling: Tiling) -> torch.Tensor:
     """Memory for the spectra of x of one share after the other."""
-    return x.new_empty(parts[0].stop * x.shape[1] * tiling.tiles * tiling.frequencies * 2)
+    return empty(x, parts[0].stop * x.shape[1] * tiling.tiles * tiling.frequencies * 2)
 
 
 def shaped(memory: torch.Tensor, channels: int, images: int, tiling: Tiling) -> torch.Tensor:
@@ -135,7 +142,7 @@ def displaced_joint(p: torch.Tensor, q: torch.Tensor, tiling: Tiling) -> torch.T
     """See `_reference.displaced_joint`."""
     classes, others, side = p.shape[1], q.shape[1], 2 * tiling.radius + 1
     n, blocks, pairs = tiling.rows.size, tiling.blocks, classes * others
-    hat = p.new_empty((n * blocks, classes, others, 2, BLOCK))
+    hat = empty(p, n * blocks, classes, others, 2, BLOCK)
     parts = shares(len(p), max(classes, others), tiling)
     p_room, q_room = (room(x, parts, tiling) for x in (p, q))
     for some in parts:
@@ -147,7 +154,7 @@ def displaced_joint(p: torch.Tensor, q: torch.Tensor, tiling: Tiling) -> torch.T
     del p_hat, q_hat, p_room, q_room
     down, _, inverse = slices(n, tiling.columns.size, blocks, tiling.radius, p.dtype)
     values = p.new_zeros((side, pairs, side))  # (dy,KL,dx)
-    lines = p.new_empty((2, side, pairs, 2 * BLOCK))
+    lines = empty(p, 2, side, pairs, 2 * BLOCK)
     for ways, part in zip(inverse, hat.view(blocks, n, -1), strict=True):
         torch.mm(down, part, out=lines.view(2 * side, -1))
         for i in (0, 1):
@@ -161,14 +168,14 @@ def displaced_mix(weights: torch.Tensor, q: torch.Tensor, tiling: Tiling) -> tor
     n, blocks = tiling.rows.size, tiling.blocks
     down, across, _ = slices(n, tiling.columns.size, blocks, tiling.radius, q.dtype)
     taps = weights.reshape(side, side, -1).mT  # (dy,KL,dx)
-    lines = q.new_empty((2, side, classes * others, 2 * BLOCK))
-    hat = q.new_empty((blocks * n, classes, others, 2, BLOCK))
+    lines = empty(q, 2, side, classes * others, 2 * BLOCK)
+    hat = empty(q, n * blocks, classes, others, 2, BLOCK)
     for ways, part in zip(across, hat.view(blocks, n, -1), strict=True):
         for i in (0, 1):
             torch.bmm(taps, ways[i].mT.expand(side, -1, -1), out=lines[i])
         torch.mm(down.mT, lines.view(2 * side, -1), out=part)
     del taps, lines
-    out = q.new_empty((len(q), classes, *q.shape[2:]))
+    out = empty(q, len(q), classes, *q.shape[2:])
     parts = shares(len(q), max(classes, others), tiling)
     q_room, out_room = (room(x, parts, tiling) for x in (q, out))
     for some in parts:

@@ -277,6 +277,7 @@ def test_large_inputs_are_worked_on_in_parts(monkeypatch, backend):
         cut = plan.tiling(p.shape, 3, 2)
         # Two images at a time, and the last alone.
         monkeypatch.setattr(tiles, "MOST_VALUES", 2 * 5 * cut.tiles * cut.frequencies * 2)
+        monkeypatch.setattr(tiles, "MOST_JOINT_VALUES", 2 * 3 * cut.frequencies * 2)  # two of K
     for one, other in zip(both(), expected, strict=True):
         torch.testing.assert_close(one, other)
 

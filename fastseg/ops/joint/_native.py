@@ -46,10 +46,15 @@ def displaced_mix(weights: torch.Tensor, q: torch.Tensor, radius: int) -> torch.
 
 def spectral_joint(p: torch.Tensor, q: torch.Tensor, radius: int) -> torch.Tensor:
     """See `_reference.displaced_joint`; p and q are contiguous, float32 or float64."""
-    return _tiles.displaced_joint(p.detach(), q.detach(), tiling(p.shape, q.shape[1], radius))
+    cut = tiling(p.shape, q.shape[1], radius)
+    parts = p.detach().split(_tiles.most_channels(q.shape[1], cut), 1)
+    joints = [_tiles.displaced_joint(some.contiguous(), q.detach(), cut) for some in parts]
+    return joints[0] if len(joints) == 1 else torch.cat(joints, 2)
 
 
 def spectral_mix(weights: torch.Tensor, q: torch.Tensor, radius: int) -> torch.Tensor:
     """See `_reference.displaced_mix`; q is contiguous, float32 or float64."""
     cut = tiling(q.shape, weights.shape[2], radius)
-    return _tiles.displaced_mix(weights.detach(), q.detach(), cut)
+    parts = weights.detach().split(_tiles.most_channels(q.shape[1], cut), 2)
+    mixed = [_tiles.displaced_mix(some, q.detach(), cut) for some in parts]
+    return mixed[0] if len(mixed) == 1 else torch.cat(mixed, 1)

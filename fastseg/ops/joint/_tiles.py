@@ -21,6 +21,8 @@ from .plan import BLOCK, Axis, Tiling
 
 # Of the spectra of one field, at a time.
 MOST_VALUES = 1 << 22
+# Of the spectra of joints, at a time.
+MOST_JOINT_VALUES = 1 << 26
 
 
 @cache
@@ -85,6 +87,11 @@ def shares(batch: int, channels: int, tiling: Tiling) -> list[slice]:
     """The images, as many at a time as have no more than MOST_VALUES."""
     step = max(1, MOST_VALUES // (channels * tiling.tiles * tiling.frequencies * 2))
     return [slice(b, min(b + step, batch)) for b in range(0, batch, step)]
+
+
+def most_channels(others: int, tiling: Tiling) -> int:
+    """As many of K as have no more than MOST_JOINT_VALUES."""
+    return max(1, MOST_JOINT_VALUES // (others * tiling.frequencies * 2))
 
 
 def empty(like: torch.Tensor, *shape: int) -> torch.Tensor:

@@ -15,8 +15,8 @@ ALGORITHMS = ("direct", "fft")
 
 # Frequencies beside each other in memory, see csrc/spectra.h.
 BLOCK = 16
-# Parts of an axis to choose among.
-MOST_PARTS = 8
+# Numbers of tiles along an axis to choose among.
+PARTS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 20, 24, 32, 40, 48, 64)
 
 
 @dataclass(frozen=True)
@@ -116,9 +116,8 @@ def spectral_cost(shape: Sequence[int], others: int, cut: Tiling) -> float:
 
 @lru_cache(256)
 def _tiling(shape: tuple[int, ...], others: int, radius: int) -> Tiling:
-    parts = range(1, MOST_PARTS + 1)
-    rows = {axis(shape[2], i, radius, True) for i in parts}
-    columns = {axis(shape[3], i, radius, False) for i in parts}
+    rows = {axis(shape[2], i, radius, True) for i in PARTS}
+    columns = {axis(shape[3], i, radius, False) for i in PARTS}
     cuts = [Tiling(y, x, radius) for y in rows for x in columns]
     return min(cuts, key=lambda cut: (spectral_cost(shape, others, cut), cut.tiles))
 

@@ -241,5 +241,5 @@ def test_the_backend_is_that_of_the_labels():
     labels = torch.zeros(3, dtype=torch.int64)
     with pytest.raises(BackendUnavailable, match="'triton' cannot run confusion"):
         metrics.update(labels, labels)
-    with pytest.raises(ValueError, match="`backend` must be one of 'auto', .*, got 'gpu'"):
+    with pytest.raises(ValueError, match=r"`backend` must be one of 'auto', .*, got 'gpu'"):
         SegmentationMetrics(2, 2, backend="gpu")

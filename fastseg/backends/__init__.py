@@ -30,7 +30,7 @@ DEVICE = {"native": "cpu", "triton": "cuda", "cuda": "cuda"}
 # operator → (family, backends with a kernel for it); the reference implements every one.
 IMPLEMENTED: dict[str, tuple[str, tuple[str, ...]]] = {
     "box_sum": ("joint", ("native", "triton")),
-    "confusion": ("confusion", ("native",)),
+    "confusion": ("confusion", ("native", "triton")),
     "displaced_joint": ("joint", ("native", "triton")),
     "gaussian_filter": ("inpaint", ("native", "triton")),
     "iem": ("inpaint", ("native", "cuda")),

@@ -31,7 +31,7 @@ $(VENV)/.ready: $(SOURCES)
 	touch $@
 
 test: venv
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 lint: venv
 	$(BIN)/ruff check .

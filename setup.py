@@ -1,7 +1,7 @@
 """The C++ extension and the kernel sources that travel with it; the rest is in pyproject.toml.
 
 FASTSEG_SANITIZE=address,undefined builds the extension with these sanitizers (`make sanitize`).
-CFLAGS=-O1 builds it in half the time, to be tested and not to be used.
+CXXFLAGS=-O1 builds it in less time, to be tested and not to be used.
 """
 
 import os
@@ -9,13 +9,14 @@ import sysconfig
 from glob import glob
 
 from pybind11 import get_include
+from pybind11.setup_helpers import ParallelCompile
 from setuptools import Extension, find_packages, setup
 
 if sanitizers := os.environ.get("FASTSEG_SANITIZE"):
     sanitize = [f"-fsanitize={sanitizers}"]
     optimise = ["-O1", "-g", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all", *sanitize]
 else:
-    chosen = "-O" in os.environ.get("CFLAGS", "")  # setuptools passes CFLAGS, before what is below
+    chosen = "-O" in os.environ.get("CXXFLAGS", "")  # setuptools adds them
     sanitize, optimise = [], ["-g0"] if chosen else ["-O3", "-g0"]
 
 # With "fast", clang would fuse products with sums even where a pragma forbids it.
@@ -41,6 +42,8 @@ native = Extension(
     extra_link_args=["-pthread", *sanitize],
     optional=True,  # without a compiler fastseg runs on its reference, and `fastseg doctor` says so
 )
+
+ParallelCompile().install()  # a file a core
 
 setup(
     ext_modules=[native],

@@ -22,8 +22,9 @@
 #include <sys/mman.h>
 #endif
 
-// Instruction sets by pragma, which clang does not know.
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+// Instruction sets by pragma, which clang does not know. FASTSEG_GENERIC builds what any other
+// processor or compiler gets.
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(FASTSEG_GENERIC)
 #define FASTSEG_X86 1
 #endif
 

@@ -115,7 +115,7 @@ def triton_launches() -> list[Launch]:
             (torch.float32, torch.float64, torch.bfloat16, torch.float16), (True, False)
         ):
             with torch.backends.cudnn.flags(allow_tf32=tf32):
-                for channels, side in ((64, 3), (6, 7)):
+                for channels, side in ((128, 3), (6, 7)):
                     x = torch.empty((2, channels, 50, 50), dtype=dtype, device="meta")
                     weight = torch.empty(
                         (channels, channels, side, side), dtype=dtype, device="meta"

@@ -182,6 +182,7 @@ def _launch(
             BLOCK_C=block_c,
             num_warps=warps,
             num_stages=3,
+            enable_fp_fusion=True,
         )
     return [result.contiguous(memory_format=layout(x)) for result in results]
 

@@ -69,8 +69,9 @@ def masked_conv2d(
             TF32 where `torch.backends.cudnn.allow_tf32`.
 
     Returns:
-        (B,O,H,W), dtype of `x`; in channels last if `x` is, else contiguous. Under autocast in its
-        dtype.
+        (B,O,H,W), dtype of `x`, under autocast that; its channels last in memory if those of `x`
+        are. From "torch", with neither residual nor activation, a part of a larger tensor, so that
+        `is_contiguous` says no.
 
     Raises:
         TypeError, ValueError: an argument is not as above.

@@ -1,4 +1,4 @@
-"""The command line: `fastseg segment | superpixels | eval | data | doctor | demo`."""
+"""The command line: `fastseg segment | superpixels | eval | data | orderings | doctor | demo`."""
 
 import argparse
 import os
@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from . import __version__
-from .commands import data, doctor, evaluate, segment, superpixels
+from .commands import data, doctor, evaluate, orderings, segment, superpixels
 from .commands.common import BAD_USAGE, INTERRUPTED, UsageError
 
 __all__ = ["main"]
@@ -45,6 +45,6 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("fastseg", description="Unsupervised image segmentation.")
     parser.add_argument("--version", action="version", version=f"fastseg {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (segment, superpixels, evaluate, data, doctor):
+    for command in (segment, superpixels, evaluate, data, orderings, doctor):
         command.add_to(commands)
     return parser

@@ -1,5 +1,27 @@
 """The cases of each operator family; importing this registers them."""
 
-from . import confusion, inpaint, joint, ncut, region, scoring, slic
+from . import (
+    attention,
+    autoregressive,
+    confusion,
+    inpaint,
+    joint,
+    masked_conv,
+    ncut,
+    region,
+    scoring,
+    slic,
+)
 
-__all__ = ["confusion", "inpaint", "joint", "ncut", "region", "scoring", "slic"]
+__all__ = [
+    "attention",
+    "autoregressive",
+    "confusion",
+    "inpaint",
+    "joint",
+    "masked_conv",
+    "ncut",
+    "region",
+    "scoring",
+    "slic",
+]

@@ -12,6 +12,7 @@ import torch
 from fastseg.methods import METHODS
 from fastseg.methods.base import Method
 from fastseg.train import ConfigError, Stopped, TrainingError
+from fastseg.train.lock import locked
 from tests.train.tiny import Tiny, TinyConfig
 
 
@@ -285,3 +286,23 @@ def test_other_options_are_refused(bench):
     assert len(bench.state("a").model["network.0.bias"]) == 7
     assert json.loads((bench.folder / "a/metrics.jsonl").read_text().splitlines()[0])["epoch"] == 1
     assert len(bench.lines("a")) == 2
+
+
+def test_a_folder_is_for_one_process_at_a_time(bench):
+    with (
+        locked(bench.folder / "a"),
+        pytest.raises(ConfigError, match="another process is training"),
+    ):
+        bench.run("a")
+    bench.run("a")
+
+
+def test_what_overflowed_is_null_in_json(bench, monkeypatch):
+    class Overflowing(Tiny):
+        def loss(self, batch, progress, group=None):
+            found = super().loss(batch, progress, group)
+            return {**found, "huge": torch.tensor(float("inf"))}
+
+    monkeypatch.setitem(METHODS, "tiny", Overflowing)
+    bench.run("a")
+    assert [line["huge"] for line in bench.lines("a")] == [None, None]

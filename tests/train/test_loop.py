@@ -22,6 +22,7 @@ def assert_same(bench, one, other):
     torch.testing.assert_close(a.model, b.model, rtol=0, atol=0)
     torch.testing.assert_close(a.optimizer, b.optimizer, rtol=0, atol=0)
     assert [a.position.epoch, a.position.step] == [b.position.epoch, b.position.step]
+    assert a.facts["scaler"] == b.facts["scaler"]
     assert bench.lines(one) == bench.lines(other)
 
 

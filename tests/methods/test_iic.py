@@ -28,13 +28,13 @@ def numbers(parts):
 def test_defaults_are_the_published_ones():
     config = IIC.Config()
     assert (config.lr, config.batch_size, config.overclusters) == (1e-4, 120, 15)
-    assert (config.lamb, config.radius, config.sobel, config.alternate) == (1.5, 10, True, True)
+    assert (config.lamb, config.radius, config.sobel, config.alternate) == (1.5, 10, "beside", True)
     jitters = config.brightness, config.contrast, config.saturation, config.hue
     assert jitters == (0.4, 0.4, 0.4, 0.125)
 
 
 @pytest.mark.parametrize("backbone", ["vgg", "hourglass", "unet"])
-@pytest.mark.parametrize("edges", [True, False])
+@pytest.mark.parametrize("edges", ["none", "beside", "alone"])
 def test_it_learns_and_predicts(backbone, edges):
     model = method(backbone=backbone, sobel=edges, alternate=False, channels=4)
     model.loss(batch(channels=4), 0.0)["loss"].backward()
@@ -116,7 +116,7 @@ def test_views_that_are_alike_agree():
     expected = fastseg.iic_loss(p, p, 2, 1.5, data.valid).item()
     assert model.loss(data, 0.0)["B"].item() == pytest.approx(expected, abs=1e-6)
     # Mirroring is undone: a network that sees single pixels gives the same.
-    model = method(alternate=False, sobel=False, **{**STILL, "flips": 1.0}).eval()
+    model = method(alternate=False, sobel="none", **{**STILL, "flips": 1.0}).eval()
     model.network = torch.nn.Conv2d(3, 8, 1)
     p = model.network(data.images)[:, 5:].softmax(1)
     expected = fastseg.iic_loss(p, p, 2, 1.5, data.valid).item()
@@ -124,7 +124,7 @@ def test_views_that_are_alike_agree():
 
 
 def test_invalid_pixels_do_not_count():
-    model = method(alternate=False, sobel=False, **STILL).eval()
+    model = method(alternate=False, sobel="none", **STILL).eval()
     model.network = torch.nn.Conv2d(3, 8, 1)
     data = batch()
     other = data.images.masked_fill(~data.valid[:, None], 0.3)

@@ -92,11 +92,16 @@ def recorded() -> Iterator[list[Launch]]:
 
 def triton_launches() -> list[Launch]:
     """What every family's launchers launch: a line each, at shapes that select every variant."""
+    from fastseg.ops.confusion import _triton as confusion
     from fastseg.ops.inpaint import _triton as inpaint
     from fastseg.ops.joint import _triton as joint
+    from fastseg.ops.masked_conv import _triton as masked_conv
     from fastseg.ops.ncut import _triton as ncut
 
     with recorded() as launches:
+        for dtype, count in product((torch.uint8, torch.int32, torch.int64), (6, 27, 60)):
+            labels = torch.empty((2, 128, 128), dtype=dtype, device="meta")
+            confusion.confusion(labels, labels, count, count, -1)
         for dtype, classes in product((torch.float32, torch.float64), (15, 45)):
             fields = torch.empty((2, classes, 128, 128), dtype=dtype, device="meta")
             joint.displaced_joint(fields, fields, 1)
@@ -106,6 +111,18 @@ def triton_launches() -> list[Launch]:
             for classes in (3, 20):
                 p = torch.empty((2, classes, *size), dtype=dtype, device="meta")
                 ncut.ncut_sums(p, planes, 5, 10.0, 4.0)
+        for dtype, tf32 in product(
+            (torch.float32, torch.float64, torch.bfloat16, torch.float16), (True, False)
+        ):
+            with torch.backends.cudnn.flags(allow_tf32=tf32):
+                for channels, side in ((128, 3), (6, 7)):
+                    x = torch.empty((2, channels, 50, 50), dtype=dtype, device="meta")
+                    weight = torch.empty(
+                        (channels, channels, side, side), dtype=dtype, device="meta"
+                    )
+                    bias = weight[:, 0, 0, 0]
+                    masked_conv.masked_conv2d_pair(x, weight, bias, 1, 3, 1, 1, True)
+                    masked_conv.masked_conv2d(x, weight, bias, x, 2, 1, 1, True)
     return launches
 
 
@@ -141,7 +158,7 @@ def _pointers(signature: dict[str, str]) -> int:
 
 def _type_name(value: Any) -> str:
     names = {"float64": "fp64", "float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
-    names |= {"int64": "i64", "int32": "i32", "uint8": "u8", "bool": "i1"}
+    names |= {"int64": "i64", "int32": "i32", "int16": "i16", "uint8": "u8", "bool": "i1"}
     if isinstance(value, torch.Tensor):
         return "*" + names[str(value.dtype).removeprefix("torch.")]
     if isinstance(value, int):

@@ -14,6 +14,7 @@ OPERATORS = (
     "region_spp",
     "region_resize",
     "iic_loss",
+    "iic_loss_summed",
     "soft_ncut",
     "infoseg_loss",
     "info_nce",

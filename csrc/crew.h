@@ -2,6 +2,8 @@
 
 #pragma once
 
+#include <chrono>
+
 #include "native.h"
 
 class Crew {
@@ -20,13 +22,17 @@ class Crew {
   }
 
   // f(i) for every i < n; the calling thread works too. It needs no lock of the interpreter, and
-  // throws if a signal is pending afterwards.
+  // throws if a signal is pending afterwards, for which it looks now and then: it may wait for the
+  // lock longer than for the work.
   void each(int n, const std::function<void(int)>& f) {
     done_ = 0, count_ = n, work_ = &f;
     ticket_ = ++round_ << 32;
     while (work()) continue;
     while (done_.load(std::memory_order_acquire) < n) std::this_thread::yield();
     ticket_ = round_ << 32 | CLOSED;  // before the next round's count and work
+    const auto now = std::chrono::steady_clock::now();
+    if (now - checked_ < std::chrono::milliseconds(50)) return;
+    checked_ = now;
     py::gil_scoped_acquire acquire;
     if (PyErr_CheckSignals() != 0) throw py::error_already_set();
   }
@@ -52,5 +58,6 @@ class Crew {
   std::atomic<int> count_{0}, done_{0};
   std::atomic<const std::function<void(int)>*> work_{nullptr};
   std::atomic<bool> over_{false};
+  std::chrono::steady_clock::time_point checked_ = std::chrono::steady_clock::now();
   std::vector<std::thread> members_;
 };

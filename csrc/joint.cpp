@@ -1,11 +1,19 @@
 // Bindings of csrc/joint.h.
 
 #define FASTSEG_KERNELS "joint_kernels.h"
+#include <array>
+
 #include "each_isa.h"
 
 namespace {
 
 using i64 = long long;
+
+// Of any format; see native.h.
+void hint(const py::buffer& dst) {
+  const py::buffer_info info = dst.request(true);
+  hint_large(info.ptr, info.size * info.itemsize);
+}
 
 // --- box_sum ------------------------------------------------------------------------------------
 
@@ -70,116 +78,166 @@ void displaced_joint(const py::buffer& p, const py::buffer& q, const py::buffer&
 
 // --- spectra ------------------------------------------------------------------------------------
 
-// Rows are as long as a multiple of every register.
-constexpr int WIDE = 16;
+using Cut = std::array<int, 3>;  // of an axis: count, step and size, see csrc/spectra.h
 
-// Spectra (n,B,K,2,wide), real parts and imaginary ones, of any strides down to their rows.
-template <class T>
-Array<T> parts(const char* name, const py::buffer& buffer) {
-  auto a = array<T>(name, buffer, 5, READ_STRIDED);
-  need(a.size(3) == 2 && a.stride[4] == 1 && a.size(4) % WIDE == 0,
-       std::string("`") + name + "` must have shape (n, B, K, 2, wide) and dense, padded rows");
-  return a;
+// The axis, if its tiles cover it, and are within reach of nothing but each other.
+template <class Line>
+Line axis(const char* name, std::int64_t pixels, const Cut& cut, int radius) {
+  const std::int64_t count = cut[0], step = cut[1], size = cut[2];
+  const std::int64_t least = count == 1 ? pixels + radius : step + 2 * std::int64_t(radius);
+  need(step > 0 && (count - 1) * step < pixels && pixels <= count * step && size >= least,
+       std::string("`") + name + "` must cover the planes");
+  return {int(pixels), cut[0], cut[1], cut[2]};
 }
 
+// What turns planes (B,K,H,W) into spectra (blocks,K,R,2,BLOCK), or back.
 template <class K, class T>
-auto row_of(const Array<T>& a, std::int64_t y) {
-  const T* row = a.data() + y * a.stride[0];
-  return typename K::template Parts<T>{row, row + a.stride[3], a.stride[1], a.stride[2]};
-}
+struct Turn {
+  typename K::template Cut<T> tiling;
+  std::int64_t planes, tiles, pitch;
+  Turn(const Array<T>& planes_of, const Array<T>& spectra, const Cut& rows, const Cut& columns,
+       int radius, const Array<T>& roots, const Array<T>& table) {
+    using Line = typename K::Line;
+    const auto y = axis<Line>("rows", planes_of.size(2), rows, radius);
+    const auto x = axis<Line>("columns", planes_of.size(3), columns, radius);
+    need(roots.size(0) == 2 && roots.size(1) == y.size, "`roots` must have shape (2, n)");
+    int rest = y.size;
+    for (const int prime : {2, 3, 5, 7})
+      while (rest % prime == 0) rest /= prime;
+    need(rest == 1, "`rows` must have a size without prime factors above 7");
+    planes = planes_of.size(1), tiles = std::int64_t(y.count) * x.count;
+    pitch = planes * spectra.size(2) * 2 * K::FREQUENCIES;
+    const int wide = int(spectra.size(0) / y.size) * K::FREQUENCIES;
+    need(wide > 0 && spectra.size(0) * K::FREQUENCIES == std::int64_t(y.size) * wide &&
+             spectra.size(1) == planes && spectra.size(2) == planes_of.size(0) * tiles &&
+             spectra.size(3) == 2 && spectra.size(4) == K::FREQUENCIES,
+         "spectra must have shape (blocks, K, R, 2, " + std::to_string(K::FREQUENCIES) + ")");
+    tiling = {y, x, radius, wide, roots.data(), table.data(), table.size(1)};
+  }
+  // Where the first tile of plane k of image b begins.
+  std::int64_t at(std::int64_t plane) const {
+    const std::int64_t image = plane / planes, k = plane % planes;
+    return k * (pitch / planes) + image * tiles * 2 * K::FREQUENCIES;
+  }
+};
 
-// One image's spectra src (K,n,m,2) to dst (n,B,K,2,wide).
 template <class T>
-void part_spectra_as(const py::buffer& src_buffer, const py::buffer& dst_buffer, int image,
-                     int threads) {
+void tile_spectra_as(const py::buffer& src_buffer, const py::buffer& dst_buffer, const Cut& rows,
+                     const Cut& columns, int radius, bool around, const py::buffer& roots_buffer,
+                     const py::buffer& table_buffer, int threads) {
   const auto src = array<T>("src", src_buffer, 4);
   const auto dst = array<T>("dst", dst_buffer, 5, WRITE);
-  const std::int64_t planes = src.size(0), n = src.size(1), width = src.size(2);
-  need(src.size(3) == 2, "`src` must have shape (K, n, m, 2)");
-  need(image >= 0 && image < dst.size(1), "`image` must be one of `dst`");
-  need(dst.size(0) == n && dst.size(2) == planes && dst.size(3) == 2 && dst.size(4) >= width,
-       "`dst` must have shape (n, B, K, 2, wide)");
+  const auto roots = array<T>("roots", roots_buffer, 2), table = array<T>("table", table_buffer, 2);
   with_kernels([&](auto kernels) {
     using K = decltype(kernels);
-    T* to = dst.data() + image * dst.stride[1];
-    share(planes, threads, 0, [&](std::int64_t k, char*) {
-      K::part(src.data() + k * src.stride[0], int(n), int(width), int(dst.size(4)),
-              to + k * dst.stride[2], dst.stride[0]);
+    const Turn<K, T> turn(src, dst, rows, columns, radius, roots, table);
+    need(table.size(0) == columns[2] && table.size(1) == 2 * turn.tiling.wide,
+         "`table` must have shape (m, 2·wide)");
+    const auto bytes = K::plane_workspace(turn.tiling);
+    share(src.size(0) * src.size(1), threads, bytes, [&](std::int64_t i, char* memory) {
+      K::spectra(turn.tiling, src.data() + i * src.stride[1], around ? radius : 0,
+                 dst.data() + turn.at(i), turn.pitch, memory);
     });
   });
 }
 
-void part_spectra(const py::buffer& src, const py::buffer& dst, int image, int threads) {
-  const auto run = holds<float>(src.request()) ? part_spectra_as<float> : part_spectra_as<double>;
-  run(src, dst, image, threads);
-}
-
-template <class T>
-void spectral_joint_as(const py::buffer& p_buffer, const py::buffer& q_buffer,
-                       const py::buffer& joint_buffer, int threads) {
-  const auto p = parts<T>("p", p_buffer), q = parts<T>("q", q_buffer);
-  const auto joint = array<T>("joint", joint_buffer, 5, WRITE);
-  const int batch = int(p.size(1)), classes = int(p.size(2)), others = int(q.size(2));
-  const int wide = int(p.size(4));
-  need(q.size(0) == p.size(0) && q.size(1) == batch && q.size(4) == wide,
-       "`q` must have the n, B and width of `p`");
-  need(joint.size(0) == p.size(0) && joint.size(1) == 2 && joint.size(2) == classes &&
-           joint.size(3) == others && joint.size(4) == wide,
-       "`joint` must have shape (n, 2, K, L, wide)");
-  with_kernels([&](auto kernels) {
-    using K = decltype(kernels);
-    share(p.size(0), threads, 0, [&](std::int64_t y, char*) {
-      K::join(row_of<K>(p, y), row_of<K>(q, y), batch, classes, others, wide,
-              joint.data() + y * joint.stride[0]);
-    });
-  });
-}
-
-void spectral_joint(const py::buffer& p, const py::buffer& q, const py::buffer& joint,
-                    int threads) {
-  const auto run = holds<float>(p.request()) ? spectral_joint_as<float> : spectral_joint_as<double>;
-  run(p, q, joint, threads);
-}
-
-template <class T>
-void spectral_mix_as(const py::buffer& weights_buffer, const py::buffer& q_buffer,
-                     const py::buffer& out_buffer, int threads) {
-  const auto weights = array<T>("weights", weights_buffer, 5);
-  const auto q = parts<T>("q", q_buffer);
-  const auto out = array<T>("out", out_buffer, 5, WRITE);
-  const int batch = int(q.size(1)), classes = int(weights.size(2)), others = int(q.size(2));
-  const int wide = int(q.size(4)), width = int(out.size(3));
-  need(weights.size(0) == q.size(0) && weights.size(1) == 2 && weights.size(3) == others &&
-           weights.size(4) == wide,
-       "`weights` must have shape (n, 2, K, L, wide)");
-  need(out.size(0) == batch && out.size(1) == classes && out.size(2) == q.size(0) &&
-           width <= wide && out.size(4) == 2,
-       "`out` must have shape (B, K, n, m, 2)");
-  with_kernels([&](auto kernels) {
-    using K = decltype(kernels);
-    share(q.size(0), threads, 0, [&](std::int64_t y, char*) {
-      K::mix(weights.data() + y * weights.stride[0], row_of<K>(q, y), batch, classes, others, wide,
-             width, out.data() + y * out.stride[2], out.stride[0], out.stride[1]);
-    });
-  });
-}
-
-void spectral_mix(const py::buffer& weights, const py::buffer& q, const py::buffer& out,
+void tile_spectra(const py::buffer& src, const py::buffer& dst, const Cut& rows, const Cut& columns,
+                  int radius, bool around, const py::buffer& roots, const py::buffer& table,
                   int threads) {
-  const auto run = holds<float>(q.request()) ? spectral_mix_as<float> : spectral_mix_as<double>;
+  const auto run = holds<float>(src.request()) ? tile_spectra_as<float> : tile_spectra_as<double>;
+  run(src, dst, rows, columns, radius, around, roots, table, threads);
+}
+
+template <class T>
+void tile_pixels_as(const py::buffer& src_buffer, const py::buffer& dst_buffer, const Cut& rows,
+                    const Cut& columns, int radius, const py::buffer& roots_buffer,
+                    const py::buffer& table_buffer, int threads) {
+  const auto src = array<T>("src", src_buffer, 5);
+  const auto dst = array<T>("dst", dst_buffer, 4, WRITE);
+  const auto roots = array<T>("roots", roots_buffer, 2), table = array<T>("table", table_buffer, 2);
+  with_kernels([&](auto kernels) {
+    using K = decltype(kernels);
+    const Turn<K, T> turn(dst, src, rows, columns, radius, roots, table);
+    need(table.size(0) == 2 * turn.tiling.wide && table.size(1) % K::FREQUENCIES == 0 &&
+             table.size(1) >= columns[1],
+         "`table` must have shape (2·wide, step in whole blocks)");
+    const auto bytes = K::plane_workspace(turn.tiling);
+    share(dst.size(0) * dst.size(1), threads, bytes, [&](std::int64_t i, char* memory) {
+      K::pixels(turn.tiling, src.data() + turn.at(i), turn.pitch, dst.data() + i * dst.stride[1],
+                memory);
+    });
+  });
+}
+
+void tile_pixels(const py::buffer& src, const py::buffer& dst, const Cut& rows, const Cut& columns,
+                 int radius, const py::buffer& roots, const py::buffer& table, int threads) {
+  const auto run = holds<float>(src.request()) ? tile_pixels_as<float> : tile_pixels_as<double>;
+  run(src, dst, rows, columns, radius, roots, table, threads);
+}
+
+template <class T>
+void join_spectra_as(const py::buffer& p_buffer, const py::buffer& q_buffer,
+                     const py::buffer& joint_buffer, bool add, int threads) {
+  const auto p = array<T>("p", p_buffer, 5), q = array<T>("q", q_buffer, 5);
+  const auto joint = array<T>("joint", joint_buffer, 5, WRITE);
+  need(q.size(0) == p.size(0) && q.size(2) == p.size(2),
+       "`q` must have the blocks and tiles of `p`");
+  need(joint.size(0) == p.size(0) && joint.size(1) == p.size(1) && joint.size(2) == q.size(1),
+       "`joint` must have shape (blocks, K, L, 2, BLOCK)");
+  with_kernels([&](auto kernels) {
+    using K = decltype(kernels);
+    for (const auto* a : {&p, &q, &joint})
+      need(a->size(3) == 2 && a->size(4) == K::FREQUENCIES, "spectra must be in blocks");
+    share(p.size(0), threads, 0, [&](std::int64_t i, char*) {
+      K::join(p.data() + i * p.stride[0], q.data() + i * q.stride[0], int(p.size(1)),
+              int(q.size(1)), int(p.size(2)), add, joint.data() + i * joint.stride[0]);
+    });
+  });
+}
+
+void join_spectra(const py::buffer& p, const py::buffer& q, const py::buffer& joint, bool add,
+                  int threads) {
+  const auto run = holds<float>(p.request()) ? join_spectra_as<float> : join_spectra_as<double>;
+  run(p, q, joint, add, threads);
+}
+
+template <class T>
+void mix_spectra_as(const py::buffer& weights_buffer, const py::buffer& q_buffer,
+                    const py::buffer& out_buffer, int threads) {
+  const auto weights = array<T>("weights", weights_buffer, 5), q = array<T>("q", q_buffer, 5);
+  const auto out = array<T>("out", out_buffer, 5, WRITE);
+  need(weights.size(0) == q.size(0) && weights.size(2) == q.size(1),
+       "`weights` must have shape (blocks, K, L, 2, BLOCK)");
+  need(out.size(0) == q.size(0) && out.size(1) == weights.size(1) && out.size(2) == q.size(2),
+       "`out` must have shape (blocks, K, R, 2, BLOCK)");
+  with_kernels([&](auto kernels) {
+    using K = decltype(kernels);
+    for (const auto* a : {&weights, &q, &out})
+      need(a->size(3) == 2 && a->size(4) == K::FREQUENCIES, "spectra must be in blocks");
+    share(q.size(0), threads, 0, [&](std::int64_t i, char*) {
+      K::mix(weights.data() + i * weights.stride[0], q.data() + i * q.stride[0],
+             int(weights.size(1)), int(q.size(1)), int(q.size(2)), out.data() + i * out.stride[0]);
+    });
+  });
+}
+
+void mix_spectra(const py::buffer& weights, const py::buffer& q, const py::buffer& out,
+                 int threads) {
+  const auto run = holds<float>(q.request()) ? mix_spectra_as<float> : mix_spectra_as<double>;
   run(weights, q, out, threads);
 }
 
 }  // namespace
 
 void bind_joint(py::module_& m) {
-  m.def("box_sum", &box_sum, py::arg("src"), py::arg("dst"), py::arg("radius"), py::arg("threads"));
-  m.def("displaced_joint", &displaced_joint, py::arg("p"), py::arg("q"), py::arg("joint"),
-        py::arg("threads"));
-  m.def("part_spectra", &part_spectra, py::arg("src"), py::arg("dst"), py::arg("image"),
-        py::arg("threads"));
-  m.def("spectral_joint", &spectral_joint, py::arg("p"), py::arg("q"), py::arg("joint"),
-        py::arg("threads"));
-  m.def("spectral_mix", &spectral_mix, py::arg("weights"), py::arg("q"), py::arg("out"),
-        py::arg("threads"));
+  const py::arg src("src"), dst("dst"), p("p"), q("q"), rows("rows"), columns("columns"),
+      radius("radius"), roots("roots"), table("table"), threads("threads");
+  m.def("hint_large", &hint, dst);
+  m.def("box_sum", &box_sum, src, dst, radius, threads);
+  m.def("displaced_joint", &displaced_joint, p, q, py::arg("joint"), threads);
+  m.def("tile_spectra", &tile_spectra, src, dst, rows, columns, radius, py::arg("around"), roots,
+        table, threads);
+  m.def("tile_pixels", &tile_pixels, src, dst, rows, columns, radius, roots, table, threads);
+  m.def("join_spectra", &join_spectra, p, q, py::arg("joint"), py::arg("add"), threads);
+  m.def("mix_spectra", &mix_spectra, py::arg("weights"), q, py::arg("out"), threads);
 }

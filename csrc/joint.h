@@ -1,4 +1,4 @@
-// Sums over squares of pixels, products of label fields over displacements, products of spectra.
+// Sums over squares of pixels, products of label fields over displacements. Host only.
 
 #ifndef __CUDACC__
 
@@ -166,92 +166,6 @@ BODY void displaced_products(const Fields& f, const T* p, const T* q, int dy, in
       multiply_strip<I.value, J.value>(s, k, l, step, side, f.others, sums);
     });
   }
-}
-
-// --- products of spectra ------------------------------------------------------------------------
-
-// Complex a[r][i], at re + r·step + i·stride and as far after im.
-template <class T>
-struct Spectra {
-  const T *re, *im;
-  i64 step, stride;
-};
-
-// f(i, j, x, Re, Im) of Σ_r conj(a[r][i])·b[r][j] at the frequencies x … x+WIDTH−1.
-template <class T, class F>
-FN void multiply_spectra(const Spectra<T>& a, const Spectra<T>& b, int count, int rows, int columns,
-                         int wide, F f) {
-  for (int x = 0; x < wide; x += WIDTH<T>)
-    each_tile<TILE, TILE>(rows, columns, [&](auto I, auto J, int i0, int j0) {
-      Pack<T> re[I.value][J.value] = {}, im[I.value][J.value] = {};
-      i64 at_a = i0 * a.stride + x, at_b = j0 * b.stride + x;
-      for (int r = 0; r < count; ++r, at_a += a.step, at_b += b.step) {
-        Pack<T> ar[I.value], ai[I.value];
-        for (int i = 0; i < I.value; ++i) {
-          ar[i] = take(a.re + at_a + i * a.stride);
-          ai[i] = take(a.im + at_a + i * a.stride);
-        }
-        for (int j = 0; j < J.value; ++j) {
-          const Pack<T> br = take(b.re + at_b + j * b.stride);
-          const Pack<T> bi = take(b.im + at_b + j * b.stride);
-          for (int i = 0; i < I.value; ++i) {
-            re[i][j] += ar[i] * br;
-            re[i][j] += ai[i] * bi;
-            im[i][j] += ar[i] * bi;
-            im[i][j] -= ai[i] * br;
-          }
-        }
-      }
-      for (int i = 0; i < I.value; ++i)
-        for (int j = 0; j < J.value; ++j) f(i0 + i, j0 + j, x, re[i][j], im[i][j]);
-    });
-}
-
-// One spectrum (n, width) to real parts and imaginary ones, rows `pitch` apart: (n, 2, wide).
-template <class T>
-BODY void part_spectrum(const T* from, int n, int width, int wide, T* to, i64 pitch) {
-  for (int y = 0; y < n; ++y, from += 2 * width, to += pitch) {
-    for (int x = 0; x < width; ++x) {
-      to[x] = from[2 * x];
-      to[wide + x] = from[2 * x + 1];
-    }
-    for (int x = width; x < wide; ++x) to[x] = to[wide + x] = 0;
-  }
-}
-
-// to[2i] = re[i], to[2i+1] = im[i] for i < count.
-template <class T>
-FN void put_complex(T* to, Pack<T> re, Pack<T> im, int count) {
-  T both[2 * WIDTH<T>];
-  for (int i = 0; i < WIDTH<T>; ++i) both[2 * i] = re[i], both[2 * i + 1] = im[i];
-  if (count >= WIDTH<T>) __builtin_memcpy(to, both, sizeof both);
-  else
-    for (int i = 0; i < 2 * count; ++i) to[i] = both[i];
-}
-
-// One row of frequencies: out (2,K,L,wide) = Σ_b conj(p[b,k])·q[b,l].
-template <class T>
-BODY void join_row(const Spectra<T>& p, const Spectra<T>& q, int batch, int classes, int others,
-                   int wide, T* out) {
-  const i64 half = i64(classes) * others * wide;
-  multiply_spectra(p, q, batch, classes, others, wide,
-                   [&](int k, int l, int x, Pack<T> re, Pack<T> im) {
-                     T* to = out + (i64(k) * others + l) * wide + x;
-                     put(to, re);
-                     put(to + half, im);
-                   });
-}
-
-// One row: out[b,k] = Σ_l conj(weights[k,l])·q[b,l], weights (2,K,L,wide), `width` of them wanted.
-template <class T>
-BODY void mix_row(const T* weights, const Spectra<T>& q, int batch, int classes, int others,
-                  int wide, int width, T* out, i64 image, i64 plane) {
-  const Spectra<T> a = {weights, weights + i64(classes) * others * wide, wide, i64(others) * wide};
-  const Spectra<T> b = {q.re, q.im, q.stride, q.step};
-  multiply_spectra(a, b, others, classes, batch, wide,
-                   [&](int k, int i, int x, Pack<T> re, Pack<T> im) {
-                     put_complex<T>(out + i * image + k * plane + 2 * x, re, im, width - x);
-                   });
 }
 
 #endif

@@ -5,6 +5,8 @@
 #include "pack.h"
 //
 #include "joint.h"
+//
+#include "spectra.h"
 
 // What joint.cpp sees of them.
 struct Kernels {
@@ -31,23 +33,34 @@ struct Kernels {
     displaced_products(fields, p, q, dy, part, parts, reinterpret_cast<T*>(memory), sums);
   }
 
+  using Line = Axis;
   template <class T>
-  using Parts = Spectra<T>;
+  using Cut = Tiling<T>;
+  static constexpr int FREQUENCIES = BLOCK;
 
   template <class T>
-  static void part(const T* from, int n, int width, int wide, T* to, i64 pitch) {
-    part_spectrum(from, n, width, wide, to, pitch);
+  static i64 plane_workspace(const Tiling<T>& tiling) {
+    return plane_memory(tiling);
   }
 
   template <class T>
-  static void join(const Spectra<T>& p, const Spectra<T>& q, int batch, int classes, int others,
-                   int wide, T* out) {
-    join_row(p, q, batch, classes, others, wide, out);
+  static void spectra(const Tiling<T>& tiling, const T* plane, int around, T* out, i64 pitch,
+                      char* memory) {
+    plane_spectra(tiling, plane, around, out, pitch, reinterpret_cast<T*>(memory));
   }
 
   template <class T>
-  static void mix(const T* weights, const Spectra<T>& q, int batch, int classes, int others,
-                  int wide, int width, T* out, i64 image, i64 plane) {
-    mix_row(weights, q, batch, classes, others, wide, width, out, image, plane);
+  static void pixels(const Tiling<T>& tiling, const T* from, i64 pitch, T* plane, char* memory) {
+    plane_pixels(tiling, from, pitch, plane, reinterpret_cast<T*>(memory));
+  }
+
+  template <class T>
+  static void join(const T* p, const T* q, int classes, int others, int tiles, bool add, T* out) {
+    join_block(p, q, classes, others, tiles, add, out);
+  }
+
+  template <class T>
+  static void mix(const T* weights, const T* q, int classes, int others, int tiles, T* out) {
+    mix_block(weights, q, classes, others, tiles, out);
   }
 };

@@ -68,6 +68,7 @@ PYBIND11_MODULE(_native, m) {
   m.def("isa", &isa, "The instruction set in use.");
   m.def("isas", &isas, "The instruction sets that this machine runs.");
   m.def("set_isa", &set_isa, "Use this instruction set from now on.", py::arg("name"));
+  bind_attention(m);
   bind_confusion(m);
   bind_inpaint(m);
   bind_joint(m);

@@ -32,6 +32,7 @@ namespace py = pybind11;
 
 extern int chosen_isa;  // index of the instruction set in use (native.cpp)
 
+void bind_attention(py::module_& m);
 void bind_confusion(py::module_& m);
 void bind_inpaint(py::module_& m);
 void bind_joint(py::module_& m);

@@ -169,10 +169,10 @@ BODY void sum_rows(const T* x, i64 channels, i64 from, i64 to, const Run* runs, 
     T* sums = out + run->region * channels;
     const int pixels = run->end - run->first;
     i64 c = from;
-    for (; c + 4 * WIDE<T> <= to; c += 4 * WIDE<T>)
-      sum_strip<4, Vec<T>>(pixel + c, channels, pixels, sums + c);
-    for (; c + WIDE<T> <= to; c += WIDE<T>)
-      sum_strip<1, Vec<T>>(pixel + c, channels, pixels, sums + c);
+    for (; c + 4 * FULL<T> <= to; c += 4 * FULL<T>)
+      sum_strip<4, Vec<T, FULL<T>>>(pixel + c, channels, pixels, sums + c);
+    for (; c + FULL<T> <= to; c += FULL<T>)
+      sum_strip<1, Vec<T, FULL<T>>>(pixel + c, channels, pixels, sums + c);
     for (; c < to; ++c) sum_strip<1, T>(pixel + c, channels, pixels, sums + c);
   }
 }
@@ -206,12 +206,12 @@ BODY void max_rows(const T* x, i64 channels, i64 from, i64 to, const Run* runs, 
     Whole<T>* places = at + run->region * width - from;
     const int n = run->end - run->first;
     i64 c = from;
-    for (; c + 4 * WIDE<T> <= to; c += 4 * WIDE<T>)
-      max_strip<4, Vec<T>, Vec<Whole<T>>>(pixel + c, channels, run->first, n, values + c,
-                                          places + c);
-    for (; c + WIDE<T> <= to; c += WIDE<T>)
-      max_strip<1, Vec<T>, Vec<Whole<T>>>(pixel + c, channels, run->first, n, values + c,
-                                          places + c);
+    for (; c + 4 * FULL<T> <= to; c += 4 * FULL<T>)
+      max_strip<4, Vec<T, FULL<T>>, Vec<Whole<T>, FULL<T>>>(pixel + c, channels, run->first, n,
+                                                            values + c, places + c);
+    for (; c + FULL<T> <= to; c += FULL<T>)
+      max_strip<1, Vec<T, FULL<T>>, Vec<Whole<T>, FULL<T>>>(pixel + c, channels, run->first, n,
+                                                            values + c, places + c);
     for (; c < to; ++c)
       max_strip<1, T, Whole<T>>(pixel + c, channels, run->first, n, values + c, places + c);
   }
@@ -231,8 +231,8 @@ BODY void unpool_rows(const T* z, i64 channels, i64 from, i64 to, i64 size, cons
     for (; done < end; ++done) {
       T* pixel = out + done * channels;
       i64 c = from;
-      for (; c + WIDE<T> <= to; c += WIDE<T>)
-        put(pixel + c, values ? take<Vec<T>>(values + c) : Vec<T>{});
+      for (; c + FULL<T> <= to; c += FULL<T>)
+        put(pixel + c, values ? take<Vec<T, FULL<T>>>(values + c) : Vec<T, FULL<T>>{});
       for (; c < to; ++c) pixel[c] = values ? values[c] : 0;
     }
   };

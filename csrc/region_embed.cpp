@@ -41,7 +41,7 @@ struct Boxed {
     with_kernels([&](auto kernels) {
       using K = decltype(kernels);
       // A strip of planes is a vector; of rows, whose pixels lie apart, several.
-      const std::int64_t strip = K::template FULL<T> * (rows ? 4 : 1);
+      const std::int64_t strip = K::template WIDTH<T> * (rows ? 4 : 1);
       const std::int64_t parts = (channels + strip - 1) / strip;
       const auto whole = problem_of(kernels);
       share(batch * parts, crew(batch * size * channels, threads), K::memory(size, whole, T{}),

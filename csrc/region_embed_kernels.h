@@ -15,7 +15,7 @@ struct Kernels {
   using SppProblem = Spp<T>;
   using ResizeProblem = Resize;
   template <class T>
-  static constexpr int FULL = 4 * LANES / int(sizeof(T));  // values in a vector
+  static constexpr int WIDTH = FULL<T>;
 
   template <class T>
   static i64 memory(i64 size, const Spp<T>& spp, T) {

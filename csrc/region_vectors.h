@@ -14,11 +14,12 @@ struct WholeOf<double> {
 template <class T>
 using Whole = typename WholeOf<T>::Type;
 
-// No wider than runs are long: a wider one costs as much, and more of the first-level cache.
-constexpr int VEC_BYTES = LANES < 8 ? 4 * LANES : 32;
-
+// Values in a vector of channels; and of neighbouring pixels, where one no wider than runs are long
+// costs as much and takes less of the first-level cache.
 template <class T>
-constexpr int WIDE = VEC_BYTES / int(sizeof(T));
+constexpr int FULL = 4 * LANES / int(sizeof(T));
+template <class T>
+constexpr int WIDE = (LANES < 8 ? 4 * LANES : 32) / int(sizeof(T));
 
 template <class T, int N>
 struct VecOf {

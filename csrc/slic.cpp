@@ -13,7 +13,41 @@
 namespace {
 
 // From this many pixels on, several threads work on one image if there are too few images.
-constexpr std::int64_t LARGE = 1 << 16;
+constexpr std::int64_t LARGE = 1 << 14;
+
+template <class Pixel>
+void extremes_as(const py::buffer& images_buffer, const py::buffer& least_buffer,
+                 const py::buffer& most_buffer, int threads) {
+  constexpr std::int64_t PART = 1 << 18;  // values of a task
+  const auto images = array<Pixel>("images", images_buffer, 2, READ_STRIDED);
+  const auto least = array<float>("least", least_buffer, 1, WRITE);
+  const auto most = array<float>("most", most_buffer, 1, WRITE);
+  const std::int64_t batch = images.size(0), size = images.size(1);
+  need(images.stride[1] == 1 || size == 1, "`images` must have rows without gaps");
+  need(least.size(0) == batch && most.size(0) == batch, "`least` and `most` must have shape (B)");
+  const std::int64_t parts = (size + PART - 1) / PART;
+  std::vector<float> lows(batch * parts), highs(batch * parts);
+  with_kernels([&](auto kernels) {
+    share(batch * parts, threads, 0, [&](std::int64_t task, char*) {
+      const std::int64_t b = task / parts, first = task % parts * PART;
+      decltype(kernels)::extremes(images.data() + b * images.stride[0] + first,
+                                  std::min(PART, size - first), lows[task], highs[task]);
+    });
+  });
+  for (std::int64_t b = 0; b < batch; ++b) {
+    float low = lows[b * parts], high = highs[b * parts];
+    for (std::int64_t i = b * parts + 1; i < (b + 1) * parts && low == low; ++i)
+      low = lows[i] >= low ? low : lows[i], high = highs[i] <= high ? high : highs[i];
+    least.data()[b] = low, most.data()[b] = high;
+  }
+}
+
+void extremes(const py::buffer& images, const py::buffer& least, const py::buffer& most,
+              int threads) {
+  const auto run =
+      holds<std::uint8_t>(images.request()) ? extremes_as<std::uint8_t> : extremes_as<float>;
+  run(images, least, most, threads);
+}
 
 template <class Pixel>
 void rgb_to_lab_as(const py::buffer& images_buffer, const py::buffer& low_buffer,
@@ -126,6 +160,8 @@ void slic(const py::buffer& images, const py::buffer& low, const py::buffer& ran
 }  // namespace
 
 void bind_slic(py::module_& m) {
+  m.def("extremes", &extremes, py::arg("images"), py::arg("least"), py::arg("most"),
+        py::arg("threads"));
   m.def("rgb_to_lab", &rgb_to_lab, py::arg("images"), py::arg("low"), py::arg("range"),
         py::arg("out"), py::arg("threads"));
   m.def("slic", &slic, py::arg("images"), py::arg("low"), py::arg("range"), py::arg("seeds"),

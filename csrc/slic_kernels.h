@@ -26,6 +26,11 @@ struct Kernels {
 
   static i64 most_candidates(const Problem& problem) { return problem.most_candidates(); }
 
+  template <class Pixel>
+  static void extremes(const Pixel* values, i64 count, float& least, float& most) {
+    find_extremes(values, count, least, most);
+  }
+
   // One row of C planes in CIE Lab.
   template <class Pixel>
   static void lab_row(const Pixel* image, const i64* stride, float low, float range, int y,

@@ -4,6 +4,37 @@
 
 constexpr int CHUNK = 64;  // columns worked on together
 
+// The least and the most of `count` values; NaN if one is.
+template <class Pixel>
+BODY void find_extremes(const Pixel* values, i64 count, float& least, float& most) {
+  i64 i = 0;
+  float low = INFINITE, high = -INFINITE;
+  if constexpr (sizeof(Pixel) == 1) {
+    Pixel lowest = 255, highest = 0;
+    for (; i < count; ++i) {
+      lowest = values[i] < lowest ? values[i] : lowest;
+      highest = values[i] > highest ? values[i] : highest;
+    }
+    low = lowest, high = highest;
+  } else {
+    Floats lows = Floats{} + low, highs = Floats{} + high;
+    Ints spoilt = {};
+    for (; i + LANES <= count; i += LANES) {
+      const Floats v = load(values + i);
+      lows = v < lows ? v : lows, highs = v > highs ? v : highs;
+      spoilt |= v != v;
+    }
+    low = lane_min(lows), high = -lane_min(-highs);
+    bool bad = bits_of(spoilt) != 0;
+    for (; i < count; ++i) {
+      low = values[i] < low ? values[i] : low, high = values[i] > high ? values[i] : high;
+      bad |= values[i] != values[i];
+    }
+    if (bad) low = high = __builtin_nanf("");
+  }
+  least = low, most = high;
+}
+
 // Half a pack, for as many doubles fill a register.
 constexpr int HALF = LANES / 2;
 typedef double Doubles __attribute__((vector_size(8 * HALF)));

@@ -125,7 +125,10 @@ struct Runs {
   FN void write(int y, int start, int* out) const {
     for (int i = y * pitch, end = i + count(y); i < end; ++i) {
       const int number = start + (parent[i] < 0 ? NONE : size[parent[i]]);
-      for (int x = first[i]; x < first[i + 1]; ++x) out[x] = number;
+      int x = first[i];
+      // What a pack writes beyond its run, the next run writes over.
+      for (; x < first[i + 1] && x + LANES <= p.width; x += LANES) store(out + x, Ints{} + number);
+      for (; x < first[i + 1]; ++x) out[x] = number;
     }
   }
 };

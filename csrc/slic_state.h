@@ -52,7 +52,7 @@ struct SlicProblem {
   FN int most_queued() const {
     return larger(1, i64(most) < i64(height) * width ? most : height * width);
   }
-  // Colours of a centre that wait to be added (slic_update.h): none where runs are long.
+  // Pixels of a centre that wait to be added (slic_update.h): none where runs are long.
   FN int most_waiting() const {
     const i64 pixels = i64(height) * width / larger(1, centres);
     return pixels > 2048 ? 0 : smaller(128, round_up(int(pixels) + 1, PAD_COLUMNS));
@@ -61,10 +61,19 @@ struct SlicProblem {
   FN int features() const { return channels + 2; }  // of a centre: y, x, colours
 };
 
-// Of a centre's pixels so far: how many, those whose colours wait to be added, and the sums of
-// their positions while these are exact in float32.
+// A pixel in the sums (slic_update.h): up to 3 colours, then its column.
+constexpr int RECORD = 4;
+typedef float Record __attribute__((vector_size(4 * RECORD), may_alias));
+
+FN Record load_record(const float* p) { return *reinterpret_cast<const Record*>(p); }
+FN void store_record(float* p, Record v) { *reinterpret_cast<Record*>(p) = v; }
+
+// Of a centre's pixels so far.
 struct Tally {
-  int members, waiting, y, x;
+  alignas(16) float sum[RECORD];
+  int members, waiting;  // how many are added, and how many records wait to be
+  int y;                 // sum of the rows while it is exact in float32
+  float rounded_y;       // beyond that
 };
 
 struct Window {
@@ -79,7 +88,7 @@ struct SlicState {
   float* centres;   // (K, 2 + C) y, x, colours; NaN: without pixels
   float* farthest;  // (K) of SLIC-zero: largest squared colour distance so far
   Tally* tallies;   // (K)
-  float* waiting;   // (K, C, waiting_pitch) colours that wait to be added
+  float* waiting;   // (K, waiting_pitch, RECORD) records that wait to be added
   Window* windows;  // (K)
   int* first;       // (tiles + 1) where each tile's candidates start
   int* candidates;  // centres whose window meets the tile, ascending
@@ -89,6 +98,7 @@ struct SlicState {
     const i64 patch = i64(y / PAD_ROWS) * (p.padded_width() / PAD_COLUMNS) + x / PAD_COLUMNS;
     return ranges + patch * p.channels * 2;
   }
+  FN float* centre(const SlicProblem& p, int k) const { return centres + i64(k) * p.features(); }
   FN int* row(const SlicProblem& p, int y) const { return labels + i64(y) * p.pitch(); }
 
   // Lays the memory out from `base`, 128-byte aligned; returns its size in bytes.
@@ -106,7 +116,7 @@ struct SlicState {
     take(centres, i64(p.centres) * p.features());
     take(farthest, p.centres);
     take(tallies, p.centres);
-    take(waiting, i64(p.centres) * p.channels * p.waiting_pitch());
+    take(waiting, i64(p.centres) * p.waiting_pitch() * RECORD);
     take(windows, p.centres);
     take(first, i64(p.tiles_down()) * p.tiles_across() + 1);
     take(candidates, p.most_candidates());

@@ -2,15 +2,14 @@
 
 constexpr int EXACT = 1 << 24;  // integers up to this add without rounding
 
-// `count` integers from `value` on in steps of `step`, added one by one: to `sum` while that is
-// exact, then to `rounded`.
-FN void add_integers(int& sum, float& rounded, i64 value, int step, int count) {
-  const i64 total = sum + count * value + i64(step) * count * (count - 1) / 2;
+// Adds y, `count` times, to a tally's sum of rows: as integers while that is exact.
+FN void add_rows(Tally& tally, int y, int count) {
+  const i64 total = tally.y + i64(count) * y;
   if (total <= EXACT) {
-    sum = int(total);
+    tally.y = int(total);
   } else {
-    if (sum <= EXACT) rounded = float(sum), sum = EXACT + 1;
-    for (int i = 0; i < count; ++i) rounded += float(value + i64(step) * i);
+    if (tally.y <= EXACT) tally.rounded_y = float(tally.y), tally.y = EXACT + 1;
+    for (int i = 0; i < count; ++i) tally.rounded_y += float(y);
   }
 }
 
@@ -39,87 +38,112 @@ FN int keep_set(int* to, Ints set, Ints values) {
   return count_bits(bits);
 }
 
-// Adds colours, `count` of C channels that lie `pitch` apart, to a centre's.
-template <int C>
-FN void add_colours(float* centre, const float* colours, i64 pitch, int count) {
-  float sum[C];
-  for (int c = 0; c < C; ++c) sum[c] = centre[c];
-  for (int i = 0; i < count; ++i)
-    for (int c = 0; c < C; ++c) sum[c] += colours[c * pitch + i];
-  for (int c = 0; c < C; ++c) centre[c] = sum[c];
-}
-
-// Adds runs of colours. Runs are short, and where each ends is hard to foresee; so their colours
-// wait in a row for each centre, which is then summed at a stretch.
+// Adds runs of pixels, each a record of its colours and its column. Runs are short, and where each
+// ends is hard to foresee; so their records wait in a row for each centre, which is then summed at
+// a stretch.
 template <int C>
 struct Adder {
-  Tally* tallies;
-  float *centres, *rows;
-  int features, most, pitch;
-  i64 plane;
+  static constexpr int STRETCH = 256;  // columns of a row that are gathered at a time
+  static constexpr int STEP = 8;       // pixels that are copied at a time
+
+  const SlicProblem& p;
+  const SlicState& s;
+  const int most, pitch;
+  int left = 0;
+  alignas(64) float records[(STRETCH + STEP) * RECORD];
 
   FN Adder(const SlicProblem& p, const SlicState& s)
-      : tallies(s.tallies),
-        centres(s.centres + 2),
-        rows(s.waiting),
-        features(p.features()),
-        most(p.most_waiting()),
-        pitch(p.waiting_pitch()),
-        plane(p.plane()) {}
+      : p(p), s(s), most(p.most_waiting()), pitch(p.waiting_pitch()) {}
 
-  FN void flush(int k) const {
-    add_colours<C>(centres + i64(k) * features, rows + i64(k) * C * pitch, pitch,
-                   tallies[k].waiting);
-    tallies[k].waiting = 0;
+  // What will be added lies in columns [from, end) of row y.
+  FN void gather(int y, int from, int end) {
+    const float* colours = s.colours + i64(y) * p.pitch() + from;
+    const i64 plane = p.plane();
+    left = from;
+    for (int i = 0; i < end - from; ++i) {
+      float* to = records + i * RECORD;
+      for (int c = 0; c < RECORD; ++c)
+        to[c] = c < C ? colours[c * plane + i] : c == C ? float(from + i) : 0;
+    }
   }
 
-  FN void add(int k, const float* colours, int count) const {
-    Tally& tally = tallies[k];
-    if (tally.waiting + count > most) flush(k);
-    if (count > most) return add_colours<C>(centres + i64(k) * features, colours, plane, count);
-    float* row = rows + i64(k) * C * pitch + tally.waiting;
+  FN static void sum(Tally& tally, const float* from, int count) {
+    Record total = load_record(tally.sum);
+    for (int i = 0; i < count; ++i) total += load_record(from + i * RECORD);
+    store_record(tally.sum, total);
+    tally.members += count;
+  }
+
+  FN float* row(int k) const { return s.waiting + i64(k) * pitch * RECORD; }
+
+  FN void flush(int k) const {
+    Tally& tally = s.tallies[k];
+    sum(tally, row(k), tally.waiting);
+    tally.waiting = 0;
+  }
+
+  FN void add(int k, int x, int count) const {
+    Tally& tally = s.tallies[k];
+    const float* from = records + (x - left) * RECORD;
+    if (tally.waiting + count > most) {
+      flush(k);
+      if (count > most) return sum(tally, from, count);
+    }
+    float* to = row(k) + tally.waiting * RECORD;
     int i = 0;
     do {
-      for (int c = 0; c < C; ++c) store(row + c * pitch + i, load(colours + c * plane + i));
-      i += LANES;
+      for (int n = 0; n < STEP * RECORD; n += LANES)
+        store(to + i * RECORD + n, load(from + i * RECORD + n));
+      i += STEP;
     } while (i < count);
     tally.waiting += count;
+  }
+
+  FN void finish(int k) const {
+    flush(k);
+    float* centre = s.centre(p, k);
+    const float* total = s.tallies[k].sum;
+    centre[1] = total[C];
+    for (int c = 0; c < C; ++c) centre[2 + c] = total[c];
   }
 };
 
 // Of any number of channels.
 template <>
 struct Adder<0> {
-  float* centres;
-  int channels;
-  i64 plane;
+  static constexpr int STRETCH = 256;
 
-  FN Adder(const SlicProblem& p, const SlicState& s)
-      : centres(s.centres + 2), channels(p.channels), plane(p.plane()) {}
+  const SlicProblem& p;
+  const SlicState& s;
+  const float* colours = nullptr;
 
-  FN void flush(int) const {}
+  FN Adder(const SlicProblem& p, const SlicState& s) : p(p), s(s) {}
 
-  FN void add(int k, const float* colours, int count) const {
-    for (int i = 0; i < count; ++i)
-      for (int c = 0; c < channels; ++c)
-        centres[i64(k) * (2 + channels) + c] += colours[c * plane + i];
+  FN void gather(int y, int, int) { colours = s.colours + i64(y) * p.pitch(); }
+
+  FN void add(int k, int x, int count) const {
+    float* centre = s.centre(p, k);
+    s.tallies[k].members += count;
+    for (int end = x + count; x < end; ++x) {
+      centre[1] += float(x);
+      for (int c = 0; c < p.channels; ++c) centre[2 + c] += colours[c * p.plane() + x];
+    }
   }
+
+  FN void finish(int) const {}
 };
 
 // Centres [from, to), all of whose pixels lie in rows [top, bottom).
 template <int C>
 BODY void update(const SlicProblem& p, const SlicState& s, int from, int to, int top, int bottom) {
-  constexpr int STRETCH = 256;  // columns of a row; what runs on beyond is another run
-  const int channels = p.channels, features = p.features(), width = p.width, pitch = p.pitch();
-  const Adder<C> adder(p, s);
-  Tally* const tallies = s.tallies;
-  float* const centres = s.centres;
-  for (int k = from; k < to; ++k) s.tallies[k] = {0, 0, 0, 0};
+  constexpr int STRETCH = Adder<C>::STRETCH;
+  const int channels = p.channels, features = p.features(), width = p.width;
+  Adder<C> adder(p, s);
+  for (int k = from; k < to; ++k) s.tallies[k] = {};
   for (i64 i = i64(from) * features; i < i64(to) * features; ++i) s.centres[i] = 0;
   int starts[STRETCH + 1 + LANES];
   for (int y = top; y < bottom; ++y) {
-    const int* labels = s.labels + i64(y) * pitch;
-    const float* colours = s.colours + i64(y) * pitch;
+    const int* labels = s.row(p, y);
     for (int left = 0; left < width; left += STRETCH) {
       const int end = smaller(left + STRETCH, width);
       int count = 1;
@@ -128,30 +152,26 @@ BODY void update(const SlicProblem& p, const SlicState& s, int from, int to, int
         count += keep_set(starts + count, load(labels + x) != load(labels + x - 1), LANE + x);
       while (starts[count - 1] >= end) --count;
       starts[count] = end;
+      adder.gather(y, left, end);
       for (int i = 0; i < count; ++i) {
         const int x = starts[i], run = starts[i + 1] - x, k = labels[x];
         if (k < from || k >= to) continue;
-        adder.add(k, colours + x, run);
-        Tally& tally = tallies[k];
-        float* centre = centres + i64(k) * features;
-        tally.members += run;
-        add_integers(tally.y, centre[0], y, 0, run);
-        add_integers(tally.x, centre[1], x, 1, run);
+        adder.add(k, x, run);
+        add_rows(s.tallies[k], y, run);
       }
     }
   }
   for (int k = from; k < to; ++k) {
-    adder.flush(k);
-    const Tally& tally = tallies[k];
-    float* centre = centres + i64(k) * features;
-    if (tally.y <= EXACT) centre[0] = float(tally.y);
-    if (tally.x <= EXACT) centre[1] = float(tally.x);
+    adder.finish(k);
+    const Tally& tally = s.tallies[k];
+    float* centre = s.centre(p, k);
+    centre[0] = tally.y <= EXACT ? float(tally.y) : tally.rounded_y;
     for (int f = 0; f < features; ++f) centre[f] /= float(tally.members);  // NaN without pixels
   }
   if (!p.zero) return;
   each_run(p, s, top, bottom, [&](int k, int y, int x, int end) {
     if (k < from || k >= to) return;
-    const float* centre = s.centres + i64(k) * features;
+    const float* centre = s.centre(p, k);
     for (; x < end; ++x) {
       const float* at = s.colours + i64(y) * p.pitch() + x;
       float colour = 0;

@@ -1,6 +1,6 @@
 """fastseg: kernel-accelerated unsupervised image segmentation."""
 
-from . import backends
+from . import backends, orderings
 from .metrics import (
     BinaryScores,
     SegmentationMetrics,
@@ -10,8 +10,10 @@ from .metrics import (
     superpixel_scores,
 )
 from .nn import Entropies, class_entropies, kl_consistency, mutual_information, virtual_adversarial
+from .ops.attention import ordered_attention
 from .ops.inpaint import IEMResult, IEMStatus, gaussian_filter, gaussian_inpaint, iem
 from .ops.joint import JointPlan, displaced_joint, iic_loss, joint_plan, joint_sum
+from .ops.masked_conv import masked_conv2d, masked_conv2d_pair
 from .ops.ncut import soft_ncut
 from .ops.region import (
     RegionIndex,
@@ -51,7 +53,11 @@ __all__ = [
     "joint_sum",
     "kl_consistency",
     "local_global_scores",
+    "masked_conv2d",
+    "masked_conv2d_pair",
     "mutual_information",
+    "ordered_attention",
+    "orderings",
     "region_index",
     "region_pool",
     "region_resize",

@@ -33,11 +33,59 @@ def iem(
     boundary_only: bool,
     threads: int,
 ) -> None: ...
+def attention(
+    q: Buffer,
+    k: Buffer,
+    v: Buffer,
+    kt: Buffer,
+    out: Buffer,
+    norm: Buffer,
+    count: int,
+    causal: bool,
+    threads: int,
+) -> None: ...
+def attention_back(
+    q: Buffer,
+    k: Buffer,
+    v: Buffer,
+    kt: Buffer,
+    vt: Buffer,
+    g: Buffer,
+    norm: Buffer,
+    delta: Buffer,
+    dq: Buffer,
+    dk: Buffer,
+    dv: Buffer,
+    count: int,
+    causal: bool,
+    threads: int,
+) -> None: ...
+def hint_large(dst: Buffer) -> None: ...
 def box_sum(src: Buffer, dst: Buffer, radius: int, threads: int) -> None: ...
 def displaced_joint(p: Buffer, q: Buffer, joint: Buffer, threads: int) -> None: ...
-def part_spectra(src: Buffer, dst: Buffer, image: int, threads: int) -> None: ...
-def spectral_joint(p: Buffer, q: Buffer, joint: Buffer, threads: int) -> None: ...
-def spectral_mix(weights: Buffer, q: Buffer, out: Buffer, threads: int) -> None: ...
+def tile_spectra(
+    src: Buffer,
+    dst: Buffer,
+    rows: tuple[int, int, int],
+    columns: tuple[int, int, int],
+    radius: int,
+    around: bool,
+    roots: Buffer,
+    table: Buffer,
+    threads: int,
+) -> None: ...
+def tile_pixels(
+    src: Buffer,
+    dst: Buffer,
+    rows: tuple[int, int, int],
+    columns: tuple[int, int, int],
+    radius: int,
+    roots: Buffer,
+    table: Buffer,
+    threads: int,
+) -> None: ...
+def join_spectra(p: Buffer, q: Buffer, joint: Buffer, add: bool, threads: int) -> None: ...
+def mix_spectra(weights: Buffer, q: Buffer, out: Buffer, threads: int) -> None: ...
 def ncut_sums(
     p: Buffer,
     colours: Buffer,
@@ -94,6 +142,7 @@ def region_resize(
 def region_spread(
     z: Buffer, labels: Buffer, boxes: Buffer, x: Buffer, channels_last: bool, threads: int
 ) -> None: ...
+def extremes(images: Buffer, least: Buffer, most: Buffer, threads: int) -> None: ...
 def rgb_to_lab(images: Buffer, low: Buffer, range: Buffer, out: Buffer, threads: int) -> None: ...
 def slic(
     images: Buffer,

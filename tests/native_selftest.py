@@ -164,6 +164,51 @@ def check_region(native: ModuleType) -> None:
         assert x.tolist() == [[[1.25, 3.25, 5.5, 1.25, 3.25, 5.5]]]
 
 
+def check_joint(native: ModuleType) -> None:
+    """Products of 2×2 pixels for nine displacements, their sum, and spectra there and back."""
+    for code, tolerance in TOLERANCE.items():
+        shape = (1, 1, 2, 2)
+        p, q = buffer(code, shape, [1, 2, 3, 4]), buffer(code, shape, [1, 10, 100, 1000])
+        joint, sums = buffer("d", (1, 3, 3, 1, 1)), buffer(code, (1, 2, 2))
+        native.displaced_joint(p, q, joint, threads=2)
+        sums_of: list = joint.tolist()
+        assert [v for row in sums_of[0] for ((v,),) in row] == [
+            4,
+            43,
+            30,
+            402,
+            4321,
+            3010,
+            200,
+            2100,
+            1000,
+        ]
+        native.box_sum(buffer(code, (1, 2, 2), [1, 10, 100, 1000]), sums, radius=1, threads=1)
+        assert sums.tolist() == [[[1111.0] * 2] * 2]
+
+        # One tile in a window of 4×4, three columns of frequencies: a weight of 1 changes nothing.
+        turns = [[math.pi / 2 * f * x for f in range(3)] for x in range(4)]
+        rest, twice = [0.0] * 13, (1 / 16, 2 / 16, 1 / 16)
+        parts = (math.cos, lambda angle: -math.sin(angle))
+        forth = [[v for part in parts for v in (*map(part, line), *rest)] for line in turns]
+        lines = [[w * v for w, v in zip((*twice, *rest) * 2, line, strict=True)] for line in forth]
+        back = [v for f in range(32) for v in (lines[1][f], lines[2][f], *[0.0] * 14)]
+        table = buffer(code, (4, 32), [v for line in forth for v in line])
+        cut = {"rows": (1, 2, 4), "columns": (1, 2, 4), "radius": 1, "threads": 2}
+        cut["roots"] = buffer(code, (2, 4), [1, 0, -1, 0, 0, -1, 0, 1])
+        hat, ones = (buffer(code, (4, 1, 1, 2, 16), ([1] * 16 + [0] * 16) * 4) for _ in "ab")
+        native.tile_spectra(q, hat, around=True, table=table, **cut)
+        mixed, out = buffer(code, (4, 1, 1, 2, 16)), buffer(code, shape)
+        native.mix_spectra(ones, hat, mixed, threads=1)
+        native.tile_pixels(mixed, out, table=buffer(code, (32, 16), back), **cut)
+        planes: list = out.tolist()
+        got = zip([v for row in planes[0][0] for v in row], (1, 10, 100, 1000), strict=True)
+        assert all(abs(v - expected) < 1000 * tolerance for v, expected in got), planes
+        native.join_spectra(hat, hat, mixed, add=False, threads=1)
+        first: list = mixed.tolist()
+        assert abs(first[0][0][0][0][0] - 1111**2) < 1111**2 * tolerance, "the square of the sum"
+
+
 def check_slic(native: ModuleType) -> None:
     """Four coloured quadrants are found; a flat image keeps the grid."""
     side, half = 20, 10
@@ -274,8 +319,8 @@ def main() -> None:
     native = load(sys.argv[1] if len(sys.argv) > 1 else None)
     sets = native.isas()
     checks = (
-        *(check_filter, check_iem, check_region, check_slic, check_ncut, check_confusion),
-        check_refusals,
+        *(check_filter, check_iem, check_region, check_joint, check_slic, check_ncut),
+        *(check_confusion, check_refusals),
     )
     for name in sets:
         native.set_isa(name)

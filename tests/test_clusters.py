@@ -8,6 +8,7 @@ import torch
 from sklearn import metrics as sk
 
 from fastseg import SegmentationMetrics
+from fastseg.backends import BackendUnavailable
 
 SIZES = [(3, 3), (6, 4), (2, 5), (1, 1), (27, 27)]  # clusters, classes
 
@@ -231,3 +232,14 @@ I = np.zeros(3, int)  # noqa: E741
 def test_refusals(call, error, message):
     with pytest.raises(error, match=message):
         call(SegmentationMetrics(2, 3))
+
+
+def test_the_backend_is_that_of_the_labels():
+    """A metric that counts on a GPU is made before there are labels."""
+    metrics = SegmentationMetrics(2, 2, backend="triton")
+    assert not metrics.counts.any()
+    labels = torch.zeros(3, dtype=torch.int64)
+    with pytest.raises(BackendUnavailable, match="'triton' cannot run confusion"):
+        metrics.update(labels, labels)
+    with pytest.raises(ValueError, match=r"`backend` must be one of 'auto', .*, got 'gpu'"):
+        SegmentationMetrics(2, 2, backend="gpu")

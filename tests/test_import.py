@@ -22,6 +22,17 @@ def test_every_public_name_is_there():
         assert getattr(fastseg, name) is not None
 
 
+def test_the_extra_train_is_imported_when_it_is_needed():
+    code = """
+import sys
+import fastseg.train
+from fastseg.cli import main
+assert main(["train", "alchemy"]) == 2
+print({"safetensors", "tensorboard", "tyro", "yaml"} & sys.modules.keys())
+"""
+    assert run(code) == "set()\n"
+
+
 def test_the_application_runs_on_the_reference_alone(tmp_path):
     """Without triton, numba, cupy, scikit-image and the extension."""
     run(

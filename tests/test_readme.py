@@ -13,8 +13,11 @@ def test_figures_are_those_of_the_results():
     assert readme.written(TEXT) == TEXT, "run `python -m benchmarks.readme`"
 
 
-def test_examples_run():
-    examples = re.findall(r"^```python\n(.*?)^```", TEXT, re.M | re.S)
+@pytest.mark.parametrize("path", ["README.md", "docs/data.md"])
+def test_examples_run(path, tmp_path, monkeypatch):
+    text = (readme.ROOT / path).read_text("utf-8")
+    monkeypatch.chdir(tmp_path)
+    examples = re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)
     assert examples
     names: dict[str, object] = {}
     for example in examples:

@@ -1,5 +1,29 @@
 """The cases of each operator family; importing this registers them."""
 
-from . import confusion, inpaint, joint, ncut, region, scoring, slic, training
+from . import (
+    attention,
+    autoregressive,
+    confusion,
+    inpaint,
+    joint,
+    masked_conv,
+    ncut,
+    region,
+    scoring,
+    slic,
+    training,
+)
 
-__all__ = ["confusion", "inpaint", "joint", "ncut", "region", "scoring", "slic", "training"]
+__all__ = [
+    "attention",
+    "autoregressive",
+    "confusion",
+    "inpaint",
+    "joint",
+    "masked_conv",
+    "ncut",
+    "region",
+    "scoring",
+    "slic",
+    "training",
+]

@@ -20,7 +20,12 @@ SHAPES = (  # B, K, side, T
 )
 QUICK_SHAPES = ((2, 4, 32, 3),)
 # Of displaced_joint alone, where one algorithm overtakes the other.
-PLAN_SHAPES = tuple((8, k, 128, t) for k in (3, 15, 45) for t in (0, 1, 2, 3, 5))
+PLAN_SHAPES = tuple(
+    (batch, k, side, t)
+    for batch, side, ks in ((1, 32, (3, 15, 45)), (4, 64, (3, 15, 45)), (8, 128, (3, 15)))
+    for k in ks
+    for t in (0, 1, 2, 3, 5)
+)
 
 
 def fields(batch: int, classes: int, side: int, device: str) -> list[torch.Tensor]:
@@ -82,8 +87,8 @@ def loss_problem(setup: Setup, shape: tuple, per_displacement: bool, goal: float
     def gate(results: dict[str, Any]) -> None:
         exact = both_ways(loss(radius, per_displacement, "auto"), p.double(), q.double())
         check_close({setup.backend: results[setup.backend]}, exact, 1e-3)
-        # The peer loses digits where entropies nearly cancel.
-        check_close(results, exact, 2e-2)
+        # The peer loses digits where entropies nearly cancel: up to 2.4 % of the loss of a sum.
+        check_close(results, exact, 5e-2)
         error = abs(results[setup.backend][0].item() / exact[0].item() - 1)
         require(error <= 1e-5, f"{setup.backend}: relative error of the loss {error:.1e}")
 

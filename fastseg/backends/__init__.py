@@ -3,6 +3,7 @@
 Every operator has a reference in plain PyTorch and, where it pays, kernels:
 
     native      C++ on the CPU (the extension `fastseg._native`)
+    torch       PyTorch's own kernels (oneDNN, cuDNN), put to a use that the reference does not
     triton      GPU kernels written in Triton
     cuda        GPU kernels written in CUDA C++ (`csrc/cuda`), compiled at first use by CuPy
 
@@ -21,18 +22,21 @@ from ..checks import check_choice
 
 __all__ = ["IMPLEMENTED", "NAMES", "BackendUnavailable", "load", "report", "resolve", "why_not"]
 
-NAMES = ("reference", "native", "triton", "cuda")
-ORDER = {"cpu": ("native", "reference"), "cuda": ("cuda", "triton", "reference")}
+NAMES = ("reference", "native", "torch", "triton", "cuda")
+ORDER = {"cpu": ("native", "torch"), "cuda": ("torch", "cuda", "triton")}
+# What runs on one device only.
 DEVICE = {"native": "cpu", "triton": "cuda", "cuda": "cuda"}
 
 # operator → (family, backends with a kernel for it); the reference implements every one.
 IMPLEMENTED: dict[str, tuple[str, tuple[str, ...]]] = {
     "box_sum": ("joint", ("native", "triton")),
-    "confusion": ("confusion", ("native",)),
+    "confusion": ("confusion", ("native", "triton")),
     "displaced_joint": ("joint", ("native", "triton")),
     "gaussian_filter": ("inpaint", ("native", "triton")),
     "iem": ("inpaint", ("native", "cuda")),
+    "masked_conv2d": ("masked_conv", ("torch", "triton")),
     "ncut_sums": ("ncut", ("native", "triton")),
+    "ordered_attention": ("attention", ("native", "torch")),
     "region_index": ("region", ("native", "cuda")),
     "region_max": ("region", ("native", "cuda")),
     "region_resize": ("region", ("native", "cuda")),
@@ -78,14 +82,14 @@ def resolve(operator: str, device: torch.device, backend: str = "auto") -> str:
     check_choice("backend", backend, ("auto", *NAMES))
     kernels = IMPLEMENTED[operator][1]
     if backend == "auto":
-        order = ORDER.get(device.type, ("reference",))
+        order = ORDER.get(device.type, ())
         usable = (b for b in order if b in kernels and why_not(b) is None)
         return next(usable, "reference")
     if backend != "reference":
         reason = why_not(backend)
         if backend not in kernels:
             reason = f"it has no kernel for {operator}, which has {', '.join(kernels)}"
-        elif DEVICE[backend] != device.type and reason is None:
+        elif DEVICE.get(backend, device.type) != device.type and reason is None:
             reason = f"it runs on {DEVICE[backend]} tensors, got {device.type}"
         if reason is not None:
             raise BackendUnavailable(f"backend {backend!r} cannot run {operator}: {reason}")

@@ -3,7 +3,7 @@
 import hashlib
 import os
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
@@ -22,6 +22,7 @@ __all__ = [
     "by_stem",
     "check_split",
     "need",
+    "read_channels",
     "read_grey",
     "read_image",
     "read_index",
@@ -31,6 +32,7 @@ __all__ = [
 ]
 
 VOID = 255
+UNCOMPRESSED, TRANSPARENCY = 1, 2  # in TIFF; of the latter Pillow makes nothing
 
 
 class Entry(NamedTuple):
@@ -74,7 +76,7 @@ def read_image(path: str, channels: int = 3, content: bytes | None = None) -> np
         DataError: the file cannot be read, or has other channels.
     """
     if channels != 3:
-        return _values(path, content, channels)
+        return read_channels(path, channels, content)
     try:
         if content is None:
             return np.asarray(read_picture(path)[0])
@@ -83,13 +85,22 @@ def read_image(path: str, channels: int = 3, content: bytes | None = None) -> np
         raise DataError(f"{readable(path)}: {error}") from error
 
 
+def read_channels(path: str, channels: int, content: bytes | None = None) -> np.ndarray:
+    """The channels (H,W,C) uint8 of a file just as they are.
+
+    Raises:
+        DataError: the file cannot be read, or has other channels.
+    """
+    return _decoded(path, content, _whole, (channels,))
+
+
 def read_index(path: str, content: bytes | None = None) -> np.ndarray:
     """The values (H,W) uint8 of a label picture, palette indices as they are.
 
     Raises:
         DataError: the file cannot be read, or is not of one channel of 8 bits.
     """
-    return _values(path, content)
+    return _decoded(path, content, _single, ())
 
 
 def read_grey(path: str) -> np.ndarray:
@@ -97,21 +108,50 @@ def read_grey(path: str) -> np.ndarray:
     return (read_index(path) >= 128).astype(np.int16)
 
 
-def _values(path: str, content: bytes | None, *channels: int) -> np.ndarray:
+def _decoded(
+    path: str,
+    content: bytes | None,
+    decode: Callable[[str | BytesIO], np.ndarray],
+    channels: tuple[int, ...],
+) -> np.ndarray:
     try:
-        with Image.open(path if content is None else BytesIO(content)) as picture:
-            values = np.asarray(picture.convert("L") if picture.mode == "1" else picture)
+        values = decode(path if content is None else BytesIO(content))
     except Exception as error:  # decoders raise nearly everything on broken data
         reason = "no such file" if isinstance(error, FileNotFoundError) else error
         raise DataError(f"{readable(path)} cannot be decoded: {reason}") from error
-    if not channels and values.ndim == 3 and (values[..., :3] == values[..., :1]).all():
-        values = values[..., 0]  # grey, written as colours
-    if values.dtype != np.uint8 or values.shape[2:] != channels:
+    if values.dtype != np.uint8 or values.ndim < 2 or values.shape[2:] != channels:
         raise DataError(
-            f"{readable(path)} must have {', '.join(map(str, channels)) or 'one'} channel"
+            f"{readable(path)} must have {channels[0] if channels else 'one'} channel"
             f"{'s' * bool(channels)} of 8 bits, got {values.dtype} {values.shape}"
         )
     return values
+
+
+def _single(file: str | BytesIO) -> np.ndarray:
+    with Image.open(file) as picture:
+        values = np.asarray(picture.convert("L") if picture.mode == "1" else picture)
+    grey = values.ndim == 3 and (values[..., :3] == values[..., :1]).all()  # written as colours
+    return values[..., 0] if grey else values
+
+
+def _whole(file: str | BytesIO) -> np.ndarray:
+    # Pillow drops a fourth channel of TIFF that nothing is said of, and divides by one that is said
+    # to have been multiplied with.
+    from tifffile import TiffFile, TiffFileError  # comes with scikit-image
+
+    try:
+        with TiffFile(file) as tiff:
+            page = tiff.pages.first
+            extra = {int(kind) for kind in page.extrasamples}
+            if extra - {TRANSPARENCY} or page.compression == UNCOMPRESSED:
+                values = tiff.asarray()
+                return np.moveaxis(values, 0, 2) if values.shape[0] < 5 else values
+    except TiffFileError:
+        pass
+    if isinstance(file, BytesIO):
+        file.seek(0)
+    with Image.open(file) as picture:
+        return np.asarray(picture)
 
 
 def to_labels(values: np.ndarray, classes: int, path: str) -> np.ndarray:

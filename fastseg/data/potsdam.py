@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from ..predict.files import readable
 from .base import DataError, Dataset, Sample
 from .geometry import Geometry
-from .pictures import check_split, relabel, shuffled
+from .pictures import check_split, read_channels, relabel, shuffled
 
 __all__ = ["Potsdam", "Raw", "find_raw", "prepare"]
 
@@ -165,16 +164,7 @@ def prepare(raw: Raw, unknown_is_void: bool = False) -> list[bytes]:
 
 def _read(path: Path, channels: int) -> np.ndarray:
     """(H,W,C) uint8, of sides that make whole tiles."""
-    try:
-        with Image.open(path, formats=["TIFF"]) as picture:
-            pixels = np.asarray(picture)
-    except Exception as error:
-        raise DataError(f"{readable(str(path))} cannot be decoded: {error}") from error
-    if pixels.ndim != 3 or pixels.shape[2] != channels or pixels.dtype != np.uint8:
-        raise DataError(
-            f"{readable(str(path))} must have {channels} channels of 8 bits, "
-            f"got {pixels.dtype} {pixels.shape}"
-        )
+    pixels = read_channels(str(path), channels)
     if any(side % (2 * SIDE) for side in pixels.shape[:2]):
         raise DataError(
             f"{readable(str(path))} must have sides that are multiples of {2 * SIDE}, "

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 
+from .. import backends
 from ..checks import check_choice, check_int
 from ..distributed import sum_over
 from ..interop import as_tensor
@@ -77,7 +78,11 @@ class SegmentationMetrics:
         self.matching, self.ignore_index, self.group = matching, ignore_index, group
         self.backend = backend
         nothing = torch.empty(0, dtype=torch.uint8)
-        self._counts = self._count(nothing, nothing)  # checks the other arguments
+        check_choice("backend", backend, ("auto", *backends.NAMES))
+        # Checks the other arguments; where the counts are, the first labels say.
+        self._counts = confusion(
+            nothing, nothing, num_clusters, num_classes, ignore_index, "reference"
+        )
         self._fresh = True
 
     def _count(self, pred: torch.Tensor, target: torch.Tensor) -> torch.Tensor:

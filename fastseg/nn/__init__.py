@@ -1,5 +1,6 @@
 """Modules and losses over the operators."""
 
+from .autoregressive import AutoregressiveBlock, AutoregressiveNet, Critic
 from .hourglass import Hourglass
 from .losses import (
     Entropies,
@@ -9,19 +10,27 @@ from .losses import (
     mutual_information,
     virtual_adversarial,
 )
+from .masked_conv import MaskedConv2d, use_ordering
+from .ordered_attention import OrderedAttention
 from .region_embedding import RegionEmbedding
 from .unet import UNet
 from .vgg import VGG
 
 __all__ = [
     "VGG",
+    "AutoregressiveBlock",
+    "AutoregressiveNet",
+    "Critic",
     "Entropies",
     "Hourglass",
+    "MaskedConv2d",
+    "OrderedAttention",
     "RegionEmbedding",
     "UNet",
     "class_entropies",
     "frozen_statistics",
     "kl_consistency",
     "mutual_information",
+    "use_ordering",
     "virtual_adversarial",
 ]

@@ -2,7 +2,7 @@
 
 import glob
 import os
-import threading
+import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,7 +132,7 @@ def readable(path: str) -> str:
 def write(path: Path, content: bytes) -> None:
     """Write a file whole or not at all, making its folder where there is none."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.parent / f".{os.getpid()}-{threading.get_ident()}.part"
+    part = path.parent / f".{uuid.uuid4().hex}.part"  # no other process's, on any machine
     try:
         part.write_bytes(content)
         os.replace(part, path)

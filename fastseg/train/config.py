@@ -8,7 +8,16 @@ from typing import Any, Literal
 
 from .extra import extra
 
-__all__ = ["ConfigError", "TrainConfig", "build", "differences", "parse", "to_yaml"]
+__all__ = [
+    "ConfigError",
+    "TrainConfig",
+    "build",
+    "differences",
+    "parse",
+    "read_yaml",
+    "to_flags",
+    "to_yaml",
+]
 
 
 class ConfigError(Exception):
@@ -123,6 +132,18 @@ def _without_config(argv: Sequence[str]) -> tuple[list[str], str | None]:
 
 def _from_yaml(path: str, method: str, configs: Sequence[type]) -> list[str]:
     """The options of a file as flags, so that one parser reads and checks both."""
+    options = read_yaml(path)
+    if options.pop("method", method) != method:
+        raise ConfigError(f"{path} is of another method than {method}")
+    return to_flags(options, configs, path)
+
+
+def read_yaml(path: str) -> dict[str, Any]:
+    """The options in a file.
+
+    Raises:
+        ConfigError: it cannot be read, or holds something else.
+    """
     yaml = extra("yaml")
     try:
         options = yaml.safe_load(Path(path).read_text("utf-8"))
@@ -130,18 +151,25 @@ def _from_yaml(path: str, method: str, configs: Sequence[type]) -> list[str]:
         raise ConfigError(f"{path} cannot be read as YAML: {error}") from error
     if not isinstance(options, dict):
         raise ConfigError(f"{path} must hold options, NAME: VALUE")
-    if options.pop("method", method) != method:
-        raise ConfigError(f"{path} is of another method than {method}")
+    return options
+
+
+def to_flags(options: Mapping[str, Any], configs: Sequence[type], where: str) -> list[str]:
+    """Options, as YAML has them, as flags of these configurations.
+
+    Raises:
+        ConfigError: there is no such option; `where` says where it stands.
+    """
     known = {f.name: f for config in configs for f in fields(config)}
     if unknown := sorted(map(str, options.keys() - known)):
-        raise ConfigError(f"{path}: no option {', '.join(unknown)}; there are {', '.join(known)}")
+        raise ConfigError(f"{where}: no option {', '.join(unknown)}; there are {', '.join(known)}")
     flags: list[str] = []
     for name, value in options.items():
         flag = name.replace("_", "-")
         if known[name].type is bool and isinstance(value, bool):
             flags.append(f"--{flag}" if value else f"--no-{flag}")
         else:
-            values = value if isinstance(value, list) else [value]
+            values = value if isinstance(value, (list, tuple)) else [value]
             flags += [f"--{flag}", *map(str, values)]
     return flags
 

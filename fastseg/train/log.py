@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,9 @@ class Log:
 
 
 def _json_line(line: Mapping[str, Any]) -> str:
-    return json.dumps(line) + "\n"
+    # JSON has no infinity, which the gradient is where fp16 overflowed.
+    known = {k: None if isinstance(v, float) and not isfinite(v) else v for k, v in line.items()}
+    return json.dumps(known) + "\n"
 
 
 def _words(line: Mapping[str, Any], epochs: int) -> str:

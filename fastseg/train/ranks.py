@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -99,20 +100,29 @@ class RankBatchNorm(_BatchNorm):
         if not self.training:
             return super().forward(x)
         self._check_input_dim(x)
-        axes = [0, *range(2, x.ndim)]
-        shape = [1, -1] + [1] * (x.ndim - 2)
+        axes, shape = [0, *range(2, x.ndim)], [1, -1] + [1] * (x.ndim - 2)
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
-        own = wide.new_full((1,), x.numel() / x.shape[1])
-        total, count = sum_over(torch.cat([wide.sum(axes), own]), self.group).split([x.shape[1], 1])
-        mean = total / count
-        centred = wide - mean.view(shape)
-        var = sum_over(centred.square().sum(axes), self.group) / count
+        mean, var, count = self._statistics(wide, axes)
         if self.track_running_stats:
             self._track(mean.detach(), (var * (count / (count - 1).clamp(min=1))).detach())
-        out = centred * (var + self.eps).rsqrt().view(shape)
+        out = (wide - mean.view(shape)) * (var + self.eps).rsqrt().view(shape)
         if self.affine:
             out = out * self.weight.view(shape) + self.bias.view(shape)
         return out.to(x.dtype)
+
+    def _statistics(
+        self, x: torch.Tensor, axes: list[int]
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Mean and variance (C,) of all ranks' values, and how many there are of each channel."""
+        rank, world = dist.get_rank(self.group), dist.get_world_size(self.group)
+        var, mean = torch.var_mean(x, axes, correction=0)
+        own = torch.cat([mean, var, x.new_full((1,), x.numel() / x.shape[1])])
+        # Each rank fills in its row, so that one sum tells all ranks everything.
+        rows = sum_over(F.pad(own[None], (0, 0, rank, world - rank - 1)), self.group)
+        means, variances, counts = rows.split([x.shape[1], x.shape[1], 1], 1)
+        share = counts / counts.sum()
+        mean = (share * means).sum(0)
+        return mean, (share * (variances + (means - mean).square())).sum(0), counts.sum()
 
     @torch.no_grad()
     def _track(self, mean: torch.Tensor, var: torch.Tensor) -> None:

@@ -83,6 +83,8 @@ def open_run(name: str, config: Any, options: TrainConfig, place: Ranks) -> Run:
     """
     data = open_dataset(options.data, options.split)
     test = open_dataset(options.data, options.eval_split)
+    if not len(data):
+        raise ConfigError(f"{options.data} has no picture in {options.split!r}")
     classes = options.classes or len(data.classes)
     if not classes:
         raise ConfigError(f"`--classes` must be given: {options.data} has no truth to count them")
@@ -163,8 +165,10 @@ def geometry_of(dataset: Dataset, options: TrainConfig, multiple: int) -> Geomet
         given = {"scale": 1.0, "short": None} | given
     flip = dataset.geometry.flip and options.flip
     geometry = replace(dataset.geometry, **given, flip=flip, multiple=multiple)
-    if any(side % multiple for side in geometry.shape):
+    shape = geometry.shape or ()
+    if any(side % multiple for side in shape):
+        fits = " ".join(str(side // multiple * multiple or multiple) for side in shape)
         raise ConfigError(
-            f"`--size` must be divisible by {multiple} for this method, got {geometry.shape}"
+            f"`--size` must be divisible by {multiple} for this method, such as {fits}, got {shape}"
         )
     return geometry

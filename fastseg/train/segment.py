@@ -143,7 +143,8 @@ def label_map(method: Method, pixels: np.ndarray, settings: ModelSettings) -> np
     height, width = pixels.shape[:2]
     image = resize_image(pixels, *settings.geometry.resized(height, width))
     labels = np.empty(image.shape[:2], np.int32)
-    rows, columns = (_spans(side, settings.tile, settings.overlap) for side in labels.shape)
+    tile, overlap = settings.tile, settings.overlap
+    rows, columns = (_spans(length, tile, overlap) for length in image.shape[:2])
     for top, bottom, first_row, last_row in rows:
         for left, right, first, last in columns:
             found = _predict(method, image[top:bottom, left:right], settings)

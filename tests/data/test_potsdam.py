@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from PIL import Image
 
@@ -60,6 +61,27 @@ def test_tiles_are_the_pictures_at_half_resolution(raw):
         colours = np.array(image)[400::2, 400:800:2]
     assert (PALETTE[dataset[16].labels] == colours).all()
     assert dataset[7].labels is None
+
+
+@pytest.mark.parametrize("extra", ["unspecified", "assocalpha", "unassalpha"])
+@pytest.mark.parametrize("order", ["contig", "separate"])
+def test_infrared_is_a_channel_like_others(raw, extra, order):
+    """Whatever the TIFF file says that its fourth is."""
+    planes = pixels(raw, "2_10")
+    before = pixels_of(raw)
+    tifffile.imwrite(
+        raw / "4_Ortho_RGBIR" / "top_potsdam_2_10_RGBIR.tif",
+        np.moveaxis(planes, 2, 0) if order == "separate" else planes,
+        photometric="rgb",
+        planarconfig=order,
+        extrasamples=[extra],
+    )
+    assert (pixels_of(raw) == before).all()
+
+
+def pixels_of(raw):
+    assert prepare(raw, "--force") == 0
+    return open_dataset(f"potsdam-6:{raw.parent}/out", "all")[2].image
 
 
 def test_three_classes_join_two_each(raw):

@@ -142,7 +142,7 @@ L = torch.zeros(4, dtype=torch.int64)
             ValueError,
             "`num_clusters`·`num_classes` must be at most",
         ),
-        ({"backend": "triton"}, RuntimeError, "'triton' cannot run confusion: it has no kernel"),
+        ({"backend": "cuda"}, RuntimeError, "'cuda' cannot run confusion: it has no kernel"),
     ],
 )
 def test_refusals(change, error, message):

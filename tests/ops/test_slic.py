@@ -204,7 +204,9 @@ def test_an_image_is_as_alone_in_any_batch_and_layout(backend):
     assert np.array_equal(labels, expected.numpy())
 
 
-@pytest.mark.parametrize("shape", [(5, 3, 40, 41), (1, 3, 520, 530), (2, 1, 600, 500)])
+@pytest.mark.parametrize(
+    "shape", [(5, 3, 40, 41), (1, 3, 130, 127), (1, 3, 520, 530), (2, 1, 600, 500)]
+)
 def test_same_labels_for_any_number_of_threads(shape, threads):
     """Images are shared among threads, and the rows of large ones where images are few."""
     images = smooth(*shape)
@@ -293,6 +295,27 @@ M = torch.ones(2, 5, 6, dtype=torch.bool)
 def test_what_it_refuses(change: dict[str, Any], error, message):
     with pytest.raises(error, match=message):
         slic(**{"images": X, **change})
+
+
+@pytest.mark.parametrize("at", [0, 2**18 - 1, 2**18, 599 * 701 - 1])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_finds_what_is_not_finite_anywhere(at, value, backend):
+    """In any of the parts that the threads look through, and at their ends."""
+    image = random(1, 1, 599, 701)
+    image.view(-1)[at] = value
+    with pytest.raises(ValueError, match=r"`images` must be finite .* in image 0"):
+        slic(image, backend=backend)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_extremes_of_any_layout(dtype):
+    kernel = pytest.importorskip("fastseg.ops.slic._native", exc_type=ImportError)
+    for shape in ((3, 2, 5, 7), (1, 3, 1, 1), (2, 3, 400, 301)):
+        images = (random(*shape) * 250).to(dtype)
+        for view in (images, images.to(memory_format=torch.channels_last), images[..., ::3]):
+            least, most = kernel.extremes(view)
+            assert least.tolist() == view.amin((1, 2, 3)).tolist()
+            assert most.tolist() == view.amax((1, 2, 3)).tolist()
 
 
 def test_values_outside_the_mask_may_be_anything(backend):

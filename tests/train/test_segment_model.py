@@ -39,7 +39,8 @@ def by_hand(run, picture, variant="tiny"):
     """The method's prediction of a whole picture."""
     pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float() / 255
     with torch.no_grad():
-        labels = restore(run).method.network(pixels).argmax(1)[0].numpy()
+        network = restore(run).method.get_submodule("network")
+        labels = network(pixels).argmax(1)[0].numpy()
     return labels if variant == "tiny" else (labels + 1) % 4
 
 

@@ -133,9 +133,8 @@ def test_data_without_truth_needs_a_number_of_classes(tmp_path, capsys, one_thre
 def test_a_size_that_the_method_cannot_take(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(METHODS["tiny"], "multiple", 12)
     assert train(*QUICK, "--out", tmp_path / "a") == 2
-    assert (
-        "`--size` must be divisible by 12 for this method, got (16, 16)" in capsys.readouterr().err
-    )
+    message = "`--size` must be divisible by 12 for this method, such as 12 12, got (16, 16)"
+    assert message in capsys.readouterr().err
 
 
 def test_a_run_of_another_method_is_left_alone(tmp_path, capsys, monkeypatch, one_thread):

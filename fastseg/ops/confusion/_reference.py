@@ -8,8 +8,8 @@ def confusion(
 ) -> torch.Tensor:
     """Pixels of each pair, of clusters too large, and of classes too large: int64 (K·C + 2,)."""
     pairs = num_clusters * num_classes
-    pred, target = pred.flatten(), target.flatten()
-    slot = pred.long() * num_classes + target
+    pred, target = pred.flatten().long(), target.flatten().long()
+    slot = pred * num_classes + target
     slot = torch.where(target >= num_classes, pairs + 1, slot)
     slot = torch.where(pred >= num_clusters, pairs, slot)
     slot = torch.where((pred < 0) | (target < 0) | (target == ignore_index), pairs + 2, slot)

@@ -3,7 +3,9 @@
 import torch
 
 from ... import _native
+from . import _tiles
 from ._reference import displaced_mix as _convolution
+from .plan import tiling
 
 # Shares of the pixels whose products are summed apart, whatever the number of threads.
 LEAST_TASKS = 16
@@ -35,29 +37,24 @@ def displaced_joint(p: torch.Tensor, q: torch.Tensor, radius: int) -> torch.Tens
 def displaced_mix(weights: torch.Tensor, q: torch.Tensor, radius: int) -> torch.Tensor:
     """See `_reference.displaced_mix`: a convolution, which PyTorch does well."""
     if radius == 0:
-        return (weights[0, 0] @ q.flatten(2)).view(len(q), -1, *q.shape[2:])
+        out = _tiles.empty(q, len(q), weights.shape[2], *q.shape[2:])
+        images = q.detach().flatten(2)
+        torch.bmm(weights.detach()[0].expand(len(q), -1, -1), images, out=out.flatten(2))
+        return out
     return _convolution(weights, q, radius)
 
 
-def part_spectra(spectra: torch.Tensor, out: torch.Tensor, image: int) -> None:
-    """See `_reference.part_spectra`."""
-    parts = torch.view_as_real(spectra.contiguous()).numpy()
-    _native.part_spectra(parts, out.numpy(), image=image, threads=torch.get_num_threads())
+def spectral_joint(p: torch.Tensor, q: torch.Tensor, radius: int) -> torch.Tensor:
+    """See `_reference.displaced_joint`; p and q are contiguous, float32 or float64."""
+    cut = tiling(p.shape, q.shape[1], radius)
+    parts = p.detach().split(_tiles.most_channels(q.shape[1], cut), 1)
+    joints = [_tiles.displaced_joint(some.contiguous(), q.detach(), cut) for some in parts]
+    return joints[0] if len(joints) == 1 else torch.cat(joints, 2)
 
 
-def spectral_joint(p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
-    """See `_reference.spectral_joint`; rows are dense."""
-    (n, _, classes, _, wide), others = p.shape, q.shape[2]
-    joint = p.new_empty((n, 2, classes, others, wide))
-    threads = torch.get_num_threads()
-    _native.spectral_joint(p.detach().numpy(), q.detach().numpy(), joint.numpy(), threads)
-    return joint
-
-
-def spectral_mix(weights: torch.Tensor, q: torch.Tensor, columns: int) -> torch.Tensor:
-    """See `_reference.spectral_mix`; rows are dense."""
-    n, batch, classes = len(q), q.shape[1], weights.shape[2]
-    out = q.new_empty((batch, classes, n, columns, 2))
-    threads = torch.get_num_threads()
-    _native.spectral_mix(weights.detach().numpy(), q.detach().numpy(), out.numpy(), threads)
-    return torch.view_as_complex(out)
+def spectral_mix(weights: torch.Tensor, q: torch.Tensor, radius: int) -> torch.Tensor:
+    """See `_reference.displaced_mix`; q is contiguous, float32 or float64."""
+    cut = tiling(q.shape, weights.shape[2], radius)
+    parts = weights.detach().split(_tiles.most_channels(q.shape[1], cut), 2)
+    mixed = [_tiles.displaced_mix(some, q.detach(), cut) for some in parts]
+    return mixed[0] if len(mixed) == 1 else torch.cat(mixed, 1)

@@ -12,13 +12,13 @@ import triton
 import triton.language as tl
 
 from ..inpaint._triton import filter_transpose
-from ._reference import displaced_mix, part_spectra, spectral_joint, spectral_mix
+from ._fft import spectral_joint, spectral_mix  # transforms by cuFFT
+from ._reference import displaced_mix
 
 __all__ = [
     "box_sum",
     "displaced_joint",
     "displaced_mix",  # a convolution, which cuDNN does well
-    "part_spectra",
     "spectral_joint",
     "spectral_mix",
 ]

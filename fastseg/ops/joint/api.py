@@ -14,8 +14,7 @@ from ...checks import (
     check_shape,
     check_tensor,
 )
-from . import _fft
-from .plan import ALGORITHMS, joint_plan
+from .plan import ALGORITHMS, cheapest
 
 __all__ = ["displaced_joint", "joint_sum"]
 
@@ -24,12 +23,11 @@ FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 define("fastseg::box_sum", "(Tensor x, int radius, str backend) -> Tensor")
 define(
     "fastseg::displaced_joint",
-    "(Tensor p, Tensor q, int radius, str algorithm, str backend)"
-    " -> (Tensor joint, Tensor p_hat, Tensor q_hat)",
+    "(Tensor p, Tensor q, int radius, str algorithm, str backend) -> Tensor",
 )
 define(
     "fastseg::displaced_mix",
-    "(Tensor weights, Tensor q, Tensor? q_hat, int radius, str algorithm, str backend) -> Tensor",
+    "(Tensor weights, Tensor q, int radius, str algorithm, str backend) -> Tensor",
 )
 
 
@@ -103,49 +101,43 @@ def displaced_joint(
     """
     p, q = _check_fields(p, q, radius, mask, backend)
     check_choice("algorithm", algorithm, ("auto", *ALGORITHMS))
+    return torch.ops.fastseg.displaced_joint(p, q, radius, algorithm, backend)
+
+
+def _is_direct(p: torch.Tensor, others: int, radius: int, algorithm: str) -> bool:
     if algorithm == "auto":
-        algorithm = joint_plan(p, q, radius).algorithm
-    return torch.ops.fastseg.displaced_joint(p, q, radius, algorithm, backend)[0]
+        algorithm = cheapest(p.shape, others, radius).algorithm
+    return algorithm == "direct"
 
 
 @impl("fastseg::displaced_joint", ("CPU", "CUDA"))
 def _displaced_joint(p: torch.Tensor, q: torch.Tensor, radius: int, algorithm: str, backend: str):
-    joint, p_hat, q_hat = _displaced_joint_fake(p, q, radius, algorithm, backend)
     if p.numel() == 0 or q.numel() == 0:
-        return joint.zero_(), p_hat, q_hat
+        return _displaced_joint_fake(p, q, radius, algorithm, backend).zero_()
     kernel = backends.load("displaced_joint", p.device, backend)
-    p, q = p.contiguous(), q.contiguous()
+    direct = _is_direct(p, q.shape[1], radius, algorithm)
+    joint = kernel.displaced_joint if direct else kernel.spectral_joint
     with torch.autocast(p.device.type, enabled=False):
-        if algorithm == "direct":
-            return kernel.displaced_joint(p, q, radius), p_hat, q_hat
-        size = _fft.spectrum_size(p.shape, radius)
-        _fft.write_spectra(p, radius, kernel, p_hat)
-        _fft.write_spectra(q, radius, kernel, q_hat)
-        return _fft.displaced_joint(p_hat, q_hat, size, radius, kernel), p_hat, q_hat
+        return joint(p.contiguous(), q.contiguous(), radius)
 
 
 @register_fake("fastseg::displaced_joint")
 def _displaced_joint_fake(p, q, radius, algorithm, backend):
     side = 2 * radius + 1
-    joint = p.new_empty((side, side, p.shape[1], q.shape[1]))
-    if algorithm == "direct" or p.numel() == 0 or q.numel() == 0:
-        return joint, p.new_empty(0), q.new_empty(0)
-    return joint, *(x.new_empty(_fft.spectra_shape(x, radius)) for x in (p, q))
+    return p.new_empty((side, side, p.shape[1], q.shape[1]))
 
 
 def _keep_joint(ctx, inputs, output) -> None:
-    p, q, ctx.radius, ctx.algorithm, ctx.backend = inputs
-    ctx.save_for_backward(p, q, *output[1:])
-    ctx.mark_non_differentiable(*output[1:])
+    p, q, *ctx.options = inputs
+    ctx.save_for_backward(p, q)
 
 
-def _displaced_joint_backward(ctx, grad: torch.Tensor, *_):
-    p, q, p_hat, q_hat = ctx.saved_tensors
-    options = ctx.radius, ctx.algorithm, ctx.backend
+def _displaced_joint_backward(ctx, grad: torch.Tensor):
+    p, q = ctx.saved_tensors
     of_p, of_q = ctx.needs_input_grad[:2]
     mix = torch.ops.fastseg.displaced_mix
-    back = mix(grad, q, q_hat, *options) if of_p else None
-    return back, mix(_adjoint(grad), p, p_hat, *options) if of_q else None, None, None, None
+    back = mix(grad, q, *ctx.options) if of_p else None
+    return back, mix(_adjoint(grad), p, *ctx.options) if of_q else None, None, None, None
 
 
 def _adjoint(weights: torch.Tensor) -> torch.Tensor:
@@ -157,35 +149,31 @@ register_autograd("fastseg::displaced_joint", _displaced_joint_backward, setup_c
 
 
 @impl("fastseg::displaced_mix", ("CPU", "CUDA"))
-def _displaced_mix(weights, q, q_hat, radius, algorithm, backend):
+def _displaced_mix(weights, q, radius, algorithm, backend):
     if q.numel() == 0 or weights.numel() == 0:
-        return _displaced_mix_fake(weights, q, q_hat, radius, algorithm, backend).zero_()
+        return _displaced_mix_fake(weights, q, radius, algorithm, backend).zero_()
     kernel = backends.load("displaced_joint", q.device, backend)
+    direct = _is_direct(q, weights.shape[2], radius, algorithm)
+    mix = kernel.displaced_mix if direct else kernel.spectral_mix
     with torch.autocast(q.device.type, enabled=False):
-        if algorithm == "direct":
-            return kernel.displaced_mix(weights.contiguous(), q.contiguous(), radius)
-        size = _fft.spectrum_size(q.shape, radius)
-        if q_hat is None:
-            q_hat = q.new_empty(_fft.spectra_shape(q, radius))
-            _fft.write_spectra(q.contiguous(), radius, kernel, q_hat)
-        return _fft.displaced_mix(weights, q_hat, size, radius, q.shape, kernel)
+        return mix(weights.contiguous(), q.contiguous(), radius)
 
 
 @register_fake("fastseg::displaced_mix")
-def _displaced_mix_fake(weights, q, q_hat, radius, algorithm, backend):
+def _displaced_mix_fake(weights, q, radius, algorithm, backend):
     return q.new_empty((q.shape[0], weights.shape[2], *q.shape[2:]))
 
 
 def _keep_mix(ctx, inputs, output) -> None:
-    weights, q, _, *ctx.options = inputs
+    weights, q, *ctx.options = inputs
     ctx.save_for_backward(weights, q)
 
 
 def _displaced_mix_backward(ctx, grad: torch.Tensor):
     weights, q = ctx.saved_tensors
-    of_weights = torch.ops.fastseg.displaced_joint(grad, q, *ctx.options)[0]
-    of_q = torch.ops.fastseg.displaced_mix(_adjoint(weights), grad, None, *ctx.options)
-    return of_weights, of_q, None, None, None, None
+    of_weights = torch.ops.fastseg.displaced_joint(grad, q, *ctx.options)
+    of_q = torch.ops.fastseg.displaced_mix(_adjoint(weights), grad, *ctx.options)
+    return of_weights, of_q, None, None, None
 
 
 register_autograd("fastseg::displaced_mix", _displaced_mix_backward, setup_context=_keep_mix)
@@ -220,7 +208,7 @@ def joint_sum(
     p, q = _check_fields(p, q, radius, mask, backend)
     if radius:
         q = torch.ops.fastseg.box_sum(q, radius, backend)
-    return torch.ops.fastseg.displaced_joint(p, q, 0, "direct", backend)[0][0, 0]
+    return torch.ops.fastseg.displaced_joint(p, q, 0, "direct", backend)[0, 0]
 
 
 @impl("fastseg::box_sum", ("CPU", "CUDA"))

@@ -8,6 +8,17 @@ from ._seeds import Seeds
 from ._smooth import smooth
 
 
+def extremes(images: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """The least and the most value of each image, of any layout: float32 (B,), NaN if one is."""
+    order = sorted((1, 2, 3), key=images.stride, reverse=True)
+    values = images.detach().permute(0, *order).flatten(1)
+    if values.stride(1) != 1:
+        values = values.contiguous()
+    least, most = np.empty((2, len(images)), np.float32)
+    _native.extremes(values.numpy(), least, most, torch.get_num_threads())
+    return least, most
+
+
 def rgb_to_lab(images: torch.Tensor, low: np.ndarray, extent: np.ndarray) -> torch.Tensor:
     """(v − low) / extent in CIE Lab: images (B,3,H,W) uint8 or float32 → float32."""
     out = torch.empty(images.shape, dtype=torch.float32)

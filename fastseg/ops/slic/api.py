@@ -147,7 +147,10 @@ def _slic(
         images = images.float()
     kernel = backends.load("slic", images.device, backend)
     # Where a kernel runs on a GPU, so does this: nothing waits for it.
-    low, extent = getattr(kernel, "extents", _extents)(images, mask)
+    if extents := getattr(kernel, "extents", None):
+        low, extent = extents(images, mask)
+    else:
+        low, extent = _extents(images, mask, getattr(kernel, "extremes", _extremes))
     batch, _, height, width = images.shape
     sizes = {"n_segments": n_segments, "min_size_factor": least, "max_size_factor": most}
     start_at = seeds(height, width, mask, batch, sizes)
@@ -161,17 +164,15 @@ def _slic_fake(images, *options):
     return images.new_empty((batch, height, width), dtype=torch.int32)
 
 
-def _extents(images: torch.Tensor, mask: torch.Tensor | None):
+def _extents(images: torch.Tensor, mask: torch.Tensor | None, extremes):
     """Each image's lowest value and how far the highest lies above, of the mask: float32 (B,)."""
-    lows, highs = images, images
-    if mask is not None:
-        lows = images.float().masked_fill(~mask[:, None], torch.inf)
-        highs = images.float().masked_fill(~mask[:, None], -torch.inf)
-    # By NumPy: waking PyTorch's threads for this may take longer than all the rest.
-    low, high = (
-        torch.from_numpy(np.asarray(of(values.cpu().numpy(), axis=(1, 2, 3)), np.float32))
-        for of, values in ((np.min, lows), (np.max, highs))
-    )
+    if mask is None:
+        least, most = extremes(images)
+    else:
+        values = images.float()
+        least = extremes(values.masked_fill(~mask[:, None], torch.inf))[0]
+        most = extremes(values.masked_fill(~mask[:, None], -torch.inf))[1]
+    low, high = torch.from_numpy(least), torch.from_numpy(most)
     empty = low > high  # a mask of no pixels
     low, high = low.masked_fill(empty, 0), high.masked_fill(empty, 0)
     for i, (least, most) in enumerate(zip(low.tolist(), high.tolist(), strict=True)):
@@ -181,3 +182,9 @@ def _extents(images: torch.Tensor, mask: torch.Tensor | None):
                 f"in image {i}"
             )
     return low.numpy(), (high - low).numpy()
+
+
+def _extremes(images: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    values = images.detach().cpu().numpy()
+    least, most = (np.asarray(of(values, axis=(1, 2, 3)), np.float32) for of in (np.min, np.max))
+    return least, most

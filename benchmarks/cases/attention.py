@@ -1,0 +1,99 @@
+"""Attention in the order of a scan, forward and backward."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+import fastseg
+from fastseg.ops.attention import _reference
+from fastseg.orderings import attention_mask, permutation, ranks
+
+from ..memory import peak_of
+from ..registry import Problem, Setup, Variant, Work, case, require
+
+# batch, heads, side, d, ordering: AC's at a stride of 4, and of more heads, pixels, or both
+SHAPES = ((1, 1, 50, 128, 9), (4, 1, 50, 128, 2), (2, 4, 50, 32, 16), (1, 1, 64, 64, 9))
+QUICK_SHAPES = ((1, 2, 12, 8, 9),)
+GOALS = {
+    "PyTorch, in order": ("≥", 0.87),
+    "causal, in order already": ("≥", 0.87),
+    "materialised mask": ("≥", 1.9),
+    "boolean mask": ("≥", 1.5),
+}
+
+
+def both_ways(attention: Callable, inputs: list[torch.Tensor], *options: Any) -> list[torch.Tensor]:
+    """Value, and gradients of q, k and v."""
+    *inputs, grad = inputs
+    inputs = [x.detach().requires_grad_() for x in inputs]
+    out = attention(*inputs, *options)
+    return [out.detach(), *torch.autograd.grad(out, inputs, grad)]
+
+
+def call(way: str, shape: tuple[int, ...], device: str) -> Callable[[], Any]:
+    """One call by its way; made by a function that a fresh process can import."""
+    from ..peers import attention as peers
+
+    batch, heads, side, d, ordering = shape
+    generator = torch.Generator().manual_seed(0)
+    size = batch, heads, side * side, d
+    inputs = [torch.randn(size, generator=generator).to(device) for _ in range(4)]
+    if way in ("fastseg", "PyTorch, in order"):
+        # On a GPU they are one.
+        chosen = "auto" if way == "fastseg" else "torch"
+        ours = partial(fastseg.ordered_attention, backend=chosen)
+        return partial(both_ways, ours, inputs, side, side, ordering)
+    if way == "exact":
+        inputs = [x.double() for x in inputs]
+        return partial(both_ways, _reference.ordered_attention, inputs, side, side, ordering)
+    if way == "causal, in order already":
+        order = permutation(side, side, ordering).to(device)
+        causal = partial(F.scaled_dot_product_attention, is_causal=True)
+        return partial(both_ways, causal, [x[:, :, order] for x in inputs])
+    attention = {"materialised mask": peers.materialised, "boolean mask": peers.masked}[way]
+    hidden = ~attention_mask(side, side, ordering).to(device)
+    return partial(both_ways, attention, inputs, hidden)
+
+
+def warm(way: str, shape: tuple[int, ...]) -> Callable[[], Any]:
+    """For `peak_of`: what stays loaded is, what is freed was small."""
+    call(way, QUICK_SHAPES[0], "cpu")()
+    return call(way, shape, "cpu")
+
+
+def same(work: Work, _: Any) -> Work:
+    return work
+
+
+@case("ordered_attention", "cpu", "gpu")
+def ordered_attention(setup: Setup) -> Iterator[Problem]:
+    """Attention to the pixels before each in an ordering, against masks and the causal bound."""
+    for shape in QUICK_SHAPES if setup.quick else SHAPES:
+        batch, heads, side, d, ordering = shape
+        pairs = batch * heads * side**2 * (side**2 + 1) // 2
+        # Two products of each pair forward, five backward.
+        work = Work(1, flops=7 * 2 * pairs * d, bytes=4 * 8 * batch * heads * side**2 * d)
+
+        def gate(results: dict[str, Any], shape=shape) -> None:
+            *_, side, _, ordering = shape
+            places = ranks(side, side, ordering).flatten().to(setup.device)
+            exact = call("exact", shape, setup.device)()
+            for name, result in results.items():
+                for part, expected in zip(result, exact, strict=True):
+                    turned = part[:, :, places] if name.startswith("causal") else part
+                    error = ((turned - expected).norm() / expected.norm()).item()
+                    require(error <= 1e-5, f"{name}: relative error {error:.2e}, need 1e-5")
+
+        ways = []
+        for way in ("fastseg", *GOALS):
+            memory = partial(peak_of, partial(warm, way, shape))
+            measured = setup.device == "cpu" and not setup.quick
+            run = call(way, shape, setup.device)
+            goal = GOALS.get(way)
+            ways.append(Variant(way, run, partial(same, work), goal, memory if measured else None))
+        kind = "zigzag" if ordering > 8 else "raster"
+        sizes = f"B={batch}, {heads} heads of {d}, {side}×{side}, {kind}"
+        yield Problem(f"{sizes}, forward and backward", "call", ways, gate)

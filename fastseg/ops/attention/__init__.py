@@ -1,0 +1,5 @@
+"""Attention in the order of a scan."""
+
+from .api import ordered_attention
+
+__all__ = ["ordered_attention"]

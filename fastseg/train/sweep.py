@@ -1,0 +1,140 @@
+"""Many runs of one table: what `fastseg sweep` runs."""
+
+import re
+import statistics
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..methods import METHODS
+from ..predict.files import write
+from ..predict.journal import csv_bytes
+from .config import ConfigError, TrainConfig, parse, read_yaml, to_flags
+from .log import read_metrics
+from .loop import TrainingError, train
+from .score import BEST, LAST
+from .tables import TABLES
+
+__all__ = ["Sweep", "read_sweep", "run_sweep"]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What varies between the rows of a table."""
+
+    method: str
+    rows: Mapping[str, Mapping[str, Any]]  #: label → options; "method" and "published" too
+    title: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)  #: of all rows
+
+
+def read_sweep(name: str) -> Sweep:
+    """A table of a paper by its name, or the one in a YAML file.
+
+    Raises:
+        ConfigError: there is no such table, or the file holds something else.
+    """
+    if not name.endswith((".yaml", ".yml")):
+        if name not in TABLES:
+            raise ConfigError(
+                f"no table {name!r}: there are {', '.join(TABLES)}, and files ending in .yaml"
+            )
+        return Sweep(**TABLES[name])
+    try:
+        sweep = Sweep(**read_yaml(name))
+    except TypeError as error:
+        raise ConfigError(f"{name} must hold method, rows, and maybe title and options") from error
+    if not isinstance(sweep.rows, Mapping) or not isinstance(sweep.options, Mapping):
+        raise ConfigError(f"{name}: `rows` and `options` must be of the form NAME: VALUE")
+    return sweep
+
+
+def run_sweep(
+    sweep: Sweep, data: Sequence[str], out: str | Path, seeds: int, argv: Sequence[str] = ()
+) -> list[dict[str, Any]]:
+    """Run every row on every data set with every seed, but for what is done; OUT/table.csv.
+
+    A run that fails is named on stderr, and the others go on.
+
+    Args:
+        out: folder of the runs: OUT/DATA/ROW/SEED.
+        seeds: how many, from 0.
+        argv: further flags for all runs, which override those of the table.
+
+    Returns:
+        A row of the table for each data set, row and variant: accuracies in percent, the mean over
+        seeds and their standard deviation.
+
+    Raises:
+        ConfigError, ValueError: a run cannot begin.
+        Stopped: Ctrl-C or SIGTERM; the same call goes on.
+    """
+    jobs = [
+        _job(sweep, label, spec, seed, Path(out), argv)
+        for spec in data
+        for label in sweep.rows
+        for seed in range(seeds)
+    ]
+    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for job in jobs:
+        print(
+            f"{job.label}, {job.spec}, seed {job.options.seed}: {job.options.out}", file=sys.stderr
+        )
+        try:
+            line = read_metrics(train(job.name, job.config, job.options))[-1]
+        except TrainingError as error:
+            print(f"failed: {error}", file=sys.stderr)
+            continue
+        if "scores" in line:
+            found.setdefault((job.label, job.spec), []).append(line)
+    table = []
+    for (label, spec), lines in found.items():
+        published = sweep.rows[label].get("published", {}).get(re.split("[:?]", spec)[0])
+        table += _rows(label, spec, lines, published)
+    write(Path(out, "table.csv"), csv_bytes(table))
+    return table
+
+
+@dataclass(frozen=True)
+class _Job:
+    label: str
+    spec: str
+    name: str  #: of the method
+    options: TrainConfig
+    config: Any
+
+
+def _job(sweep: Sweep, label: str, spec: str, seed: int, out: Path, argv: Sequence[str]) -> _Job:
+    row = {**sweep.rows[label]}
+    row.pop("published", None)
+    name = row.pop("method", sweep.method)
+    if name not in METHODS:
+        raise ConfigError(f"no method {name!r}: there are {', '.join(sorted(METHODS))}")
+    kind = METHODS[name].Config
+    own = sweep.options if name == sweep.method else {}
+    flags = to_flags({**own, **row}, (TrainConfig, kind), f"row {label!r}")
+    folder = out / _slug(spec) / _slug(label) / str(seed)
+    place = ["--data", spec, "--out", str(folder), "--seed", str(seed)]
+    cache = ["--cache", str(out / "superpixels")]
+    return _Job(label, spec, name, *parse(name, kind, [*flags, *cache, *argv, *place]))
+
+
+def _rows(
+    label: str, spec: str, lines: Sequence[Mapping[str, Any]], published: float | None
+) -> list[dict[str, Any]]:
+    rows = []
+    for variant in lines[0]["scores"]:
+        row: dict[str, Any] = {"data": spec, "row": label, "variant": variant}
+        for which in (LAST, BEST):
+            found = [100 * line["scores"][variant][which]["accuracy"] for line in lines]
+            row[which] = statistics.fmean(found)
+            row[f"{which} s.d."] = statistics.stdev(found) if len(found) > 1 else None
+        rows.append({**row, "seeds": len(lines), "published": published})
+    return rows
+
+
+def _slug(text: str) -> str:
+    """The text as a file name."""
+    return re.sub(r"[^\w.=-]+", "_", text).strip("_") or "_"

@@ -89,13 +89,14 @@ class Folder(Pictures):
 
     def _count(self) -> int:
         """How many classes the truth has: all of it is read for this."""
-        found = np.zeros(256, bool)
+        found, example = np.zeros(256, bool), ""
         for entry in self.entries:
             if entry.truth:
-                found[np.unique(read_index(entry.truth))] = True
+                example = entry.truth
+                found[np.unique(read_index(example))] = True
         if found[VOID] and not found[1:VOID].any():
             raise DataError(
-                f"{readable(self.entries[0].truth or '')} and the like hold 0 and {VOID} only, one "
+                f"{readable(example)} and the like hold 0 and {VOID} only, one "
                 "class and none: say values=grey if these are background and foreground"
             )
         return int(np.flatnonzero(found[:VOID]).max(initial=-1)) + 1

@@ -144,8 +144,7 @@ def _whole(file: str | BytesIO) -> np.ndarray:
             page = tiff.pages.first
             extra = {int(kind) for kind in page.extrasamples}
             if extra - {TRANSPARENCY} or page.compression == UNCOMPRESSED:
-                values = tiff.asarray()
-                return np.moveaxis(values, 0, 2) if values.shape[0] < 5 else values
+                return np.moveaxis(page.asarray(), 0, 2) if page.axes == "SYX" else page.asarray()
     except TiffFileError:
         pass
     if isinstance(file, BytesIO):

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from PIL import Image
 
@@ -139,6 +140,16 @@ def test_batches(root):
         assert left.keys == right.keys
         assert torch.equal(left.images, right.images)
     assert sorted(key for batch in one for key in batch.keys) == [dataset[i].key for i in range(12)]
+
+
+def test_four_channels(tmp_path):
+    planes = np.random.default_rng(0).integers(0, 256, (2, 4, 5, 4), np.uint8)
+    tiff = io.BytesIO()
+    tifffile.imwrite(tiff, planes[1], photometric="rgb", extrasamples=["unspecified"])
+    pack(tmp_path / "x.tar", {"a.png": png(planes[0]), "b.tif": tiff.getvalue()})
+    dataset = open_dataset(f"shards:{tmp_path}/x.tar?channels=4")
+    assert (dataset[0].image == planes[0]).all()
+    assert (dataset[1].image == planes[1]).all()
 
 
 def test_bad_shards(root):

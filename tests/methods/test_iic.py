@@ -86,6 +86,17 @@ def test_the_loss_is_the_papers():
     assert parts["loss"].item() == pytest.approx(sum(expected) / 2, rel=1e-9)
 
 
+def test_derivatives_alone_do_not_show_colours():
+    """A shade added to a picture changes nothing, unlike where colours are seen."""
+    images = batch().images
+    for edges, blind in (("alone", True), ("beside", False), ("none", False)):
+        model = method(sobel=edges, alternate=False).eval()
+        with torch.no_grad():
+            model.network.scores.weight *= 1000  # a tiny network says little
+            first, second = (torch.cat(model._scores(x), 1) for x in (images, images + 0.25))
+        assert torch.allclose(first, second, atol=1e-2) == blind, edges
+
+
 def test_some_second_views_are_mirrored():
     seeds = batch().seeds
     assert (flip(seeds[:, None] * torch.arange(2), seeds)[:, 0] != 0).any()
@@ -156,5 +167,7 @@ def test_the_same_seeds_give_the_same_loss():
 def test_what_iic_refuses():
     with pytest.raises(ValueError, match="`backbone` must be one of 'hourglass', 'unet', 'vgg'"):
         method(backbone="resnet")
+    with pytest.raises(ValueError, match="`sobel` must be one of 'none', 'beside', 'alone', got"):
+        method(sobel=True)
     with pytest.raises(ValueError, match="`radius` must be less than"):
         method(radius=32).loss(batch(), 0.0)

@@ -50,11 +50,14 @@ def versions() -> dict[str, str]:
     """What computed a result: versions, and fastseg's commit if it runs from a checkout."""
     from .. import __version__
 
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
-    try:
-        commit = subprocess.run(command, capture_output=True, text=True, timeout=10).stdout.strip()
-    except (OSError, subprocess.TimeoutExpired):
-        commit = ""
+    root, commit = Path(__file__).parents[2], ""
+    if (root / ".git").exists():  # else git might find a repository that fastseg is installed in
+        command = ["git", "-C", str(root), "rev-parse", "HEAD"]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=10)
+            commit = done.stdout.strip()
+        except (OSError, subprocess.TimeoutExpired):
+            pass
     return {
         "fastseg": __version__,
         "commit": commit or "unknown",

@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from ..data import Batch, count_batches
 from ..predict.files import write
 from .checkpoint import Position
 from .config import TrainConfig, to_yaml
+from .lock import locked
 from .log import Log, draw
 from .ranks import ranks
 from .run import Run, open_run, seed_everything
@@ -59,7 +61,9 @@ def train(name: str, config: Any, options: TrainConfig) -> Path:
         TrainingError: the loss is no longer finite.
         Stopped: Ctrl-C or SIGTERM; the same call goes on.
     """
-    with ranks(options.device) as place, stop_requests() as stop:
+    with ranks(options.device) as place, stop_requests() as stop, ExitStack() as stack:
+        if place.rank == 0:
+            stack.enter_context(locked(Path(options.out)))
         run = open_run(name, config, options, place)
         if place.rank == 0:
             write(run.out / "config.yaml", to_yaml(name, options, config).encode())

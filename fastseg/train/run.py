@@ -83,8 +83,6 @@ def open_run(name: str, config: Any, options: TrainConfig, place: Ranks) -> Run:
     """
     data = open_dataset(options.data, options.split)
     test = open_dataset(options.data, options.eval_split)
-    if not len(data):
-        raise ConfigError(f"{options.data} has no picture in {options.split!r}")
     classes = options.classes or len(data.classes)
     if not classes:
         raise ConfigError(f"`--classes` must be given: {options.data} has no truth to count them")

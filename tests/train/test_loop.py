@@ -12,6 +12,7 @@ import torch
 from fastseg.methods import METHODS
 from fastseg.methods.base import Method
 from fastseg.train import ConfigError, Stopped, TrainingError
+from fastseg.train.lock import locked
 from tests.train.tiny import Tiny, TinyConfig
 
 
@@ -21,6 +22,7 @@ def assert_same(bench, one, other):
     torch.testing.assert_close(a.model, b.model, rtol=0, atol=0)
     torch.testing.assert_close(a.optimizer, b.optimizer, rtol=0, atol=0)
     assert [a.position.epoch, a.position.step] == [b.position.epoch, b.position.step]
+    assert a.facts["scaler"] == b.facts["scaler"]
     assert bench.lines(one) == bench.lines(other)
 
 
@@ -285,3 +287,23 @@ def test_other_options_are_refused(bench):
     assert len(bench.state("a").model["network.0.bias"]) == 7
     assert json.loads((bench.folder / "a/metrics.jsonl").read_text().splitlines()[0])["epoch"] == 1
     assert len(bench.lines("a")) == 2
+
+
+def test_a_folder_is_for_one_process_at_a_time(bench):
+    with (
+        locked(bench.folder / "a"),
+        pytest.raises(ConfigError, match="another process is training"),
+    ):
+        bench.run("a")
+    bench.run("a")
+
+
+def test_what_overflowed_is_null_in_json(bench, monkeypatch):
+    class Overflowing(Tiny):
+        def loss(self, batch, progress, group=None):
+            found = super().loss(batch, progress, group)
+            return {**found, "huge": torch.tensor(float("inf"))}
+
+    monkeypatch.setitem(METHODS, "tiny", Overflowing)
+    bench.run("a")
+    assert [line["huge"] for line in bench.lines("a")] == [None, None]

@@ -26,7 +26,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--list", action="store_true", help="name the cases and stop")
     parser.add_argument("--quick", action="store_true", help="small problems, under a minute")
     parser.add_argument(
-        "--backend", help="of fastseg; native on the cpu, cuda on the gpu if not given"
+        "--backend",
+        default="auto",
+        help="of fastseg; what an operator takes by itself if not given",
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the CSVs and plots; if "
                         "not given benchmarks/results/MACHINE, or with --quick none")  # fmt: skip
@@ -58,8 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
 
         if not check(folder):
             return 1
-    backend = options.backend or {"cpu": "native", "cuda": "cuda"}[device]
-    return measure(chosen, Setup(device, backend, options.quick), folder)
+    return measure(chosen, Setup(device, options.backend, options.quick), folder)
 
 
 def measure(chosen: list, setup: Setup, folder: Path | None) -> int:
@@ -71,14 +72,15 @@ def measure(chosen: list, setup: Setup, folder: Path | None) -> int:
     failed = 0
     for case in chosen:
         try:
-            rows = run(case, setup)
+            rows = run(case, case.resolved(setup))
         except GateError as error:
             print(f"\n{case.name}: WRONG, not measured: {error}", file=sys.stderr)
             failed = 1
             continue
         except BackendUnavailable as error:
             print(f"\n{case.name}: {error}", file=sys.stderr)
-            return 2
+            failed = failed or 2
+            continue
         print(f"\n{report.table(rows)}", flush=True)
         if folder is not None:
             for path in report.save(rows, about, folder):

@@ -2,13 +2,17 @@
 
 A case is a function from a `Setup` to the problems that it measures:
 
-    @case("iem_iteration", "cpu", "gpu")
+    @case("iem_iteration", "cpu", "gpu", operator="iem")
     def iem_iteration(setup): yield Problem(...)
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+import torch
+
+from fastseg.backends import resolve
 
 __all__ = ["CASES", "Case", "GateError", "Problem", "Setup", "Variant", "Work", "case", "require"]
 
@@ -28,7 +32,7 @@ class Setup:
     """Where and how thoroughly to measure."""
 
     device: str = "cpu"  #: of PyTorch: "cpu" or "cuda"
-    backend: str = "native"  #: of fastseg, the one to measure
+    backend: str = "auto"  #: of fastseg, the one to measure
     quick: bool = False  #: small problems, for CI
 
 
@@ -68,6 +72,7 @@ class Problem:
 @dataclass(frozen=True)
 class Case:
     name: str
+    operator: str | None  #: of fastseg, whose backend `Setup.backend` is
     devices: tuple[str, ...]
     problems: Callable[[Setup], Iterator[Problem]]
 
@@ -75,17 +80,24 @@ class Case:
     def doc(self) -> str:
         return (self.problems.__doc__ or "").strip()
 
+    def resolved(self, setup: Setup) -> Setup:
+        """The same, with the backend that runs the operator there."""
+        if self.operator is None:
+            return setup
+        device = torch.device(setup.device)
+        return replace(setup, backend=resolve(self.operator, device, setup.backend))
+
 
 CASES: dict[str, Case] = {}
 
 
-def case(name: str, *devices: str) -> Callable:
+def case(name: str, *devices: str, operator: str | None = None) -> Callable:
     """Register the decorated function as a case for "cpu", "gpu" or both."""
 
     def register(problems: Callable[[Setup], Iterator[Problem]]):
         if name in CASES:
             raise ValueError(f"a case named {name!r} exists already")
-        CASES[name] = Case(name, devices, problems)
+        CASES[name] = Case(name, operator, devices, problems)
         return problems
 
     return register

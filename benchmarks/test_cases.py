@@ -13,7 +13,7 @@ SETUP = Setup(quick=True)
 
 @cache
 def problems(name: str) -> tuple[Problem, ...]:
-    return tuple(CASES[name].problems(SETUP))
+    return tuple(CASES[name].problems(CASES[name].resolved(SETUP)))
 
 
 @cache

@@ -68,7 +68,7 @@ def same(work: Work, _: Any) -> Work:
     return work
 
 
-@case("ordered_attention", "cpu", "gpu")
+@case("ordered_attention", "cpu", "gpu", operator="ordered_attention")
 def ordered_attention(setup: Setup) -> Iterator[Problem]:
     """Attention to the pixels before each in an ordering, against masks and the causal bound."""
     for shape in QUICK_SHAPES if setup.quick else SHAPES:

@@ -29,7 +29,7 @@ def ours(
     return metrics.counts
 
 
-@case("confusion", "cpu")
+@case("confusion", "cpu", operator="confusion")
 def confusion(setup: Setup) -> Iterator[Problem]:
     """`SegmentationMetrics.update` against `torch.bincount`, which takes no ignored pixels."""
     from ..peers import confusion as peers

@@ -110,7 +110,7 @@ def describe(images: torch.Tensor, iterations: int) -> str:
     return f"{'×'.join(map(str, images.shape))} uint8, {iterations} iterations"
 
 
-@case("iem_iteration", "cpu", "gpu")
+@case("iem_iteration", "cpu", "gpu", operator="iem")
 def iem_iteration(setup: Setup) -> Iterator[Problem]:
     """One iteration on one photograph, counted where none has reached a fixed point."""
     count, iterations = (4, 20) if setup.quick else (16, 60)
@@ -127,7 +127,7 @@ def iem_iteration(setup: Setup) -> Iterator[Problem]:
     yield Problem(describe(images, iterations), "image·iteration", ways, gate)
 
 
-@case("iem_end_to_end", "cpu", "gpu")
+@case("iem_end_to_end", "cpu", "gpu", operator="iem")
 def iem_end_to_end(setup: Setup) -> Iterator[Problem]:
     """A whole run, which all but the published program may end at a fixed point."""
     count, iterations = (2, 40) if setup.quick else (8, 150)
@@ -144,7 +144,7 @@ def iem_end_to_end(setup: Setup) -> Iterator[Problem]:
     yield Problem(describe(images, iterations), "image", ways, gate)
 
 
-@case("iem_size", "cpu", "gpu")
+@case("iem_size", "cpu", "gpu", operator="iem")
 def iem_size(setup: Setup) -> Iterator[Problem]:
     """One iteration against the picture's size: the same photographs, the square in proportion."""
     sizes = (128, 64, 256) if setup.quick else (128, 64, 256, 512, 1024)
@@ -173,7 +173,7 @@ def iem_size(setup: Setup) -> Iterator[Problem]:
     yield Problem(shape, "image·iteration", ways, gate)
 
 
-@case("iem_batch", "cpu", "gpu")
+@case("iem_batch", "cpu", "gpu", operator="iem")
 def iem_batch(setup: Setup) -> Iterator[Problem]:
     """A whole run against the number of images in the call, and its peak memory on the CPU."""
     counts, iterations = ((1, 16), 20) if setup.quick else ((1, 10, 100, 1000), 150)

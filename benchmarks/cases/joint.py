@@ -108,13 +108,13 @@ def losses(setup: Setup, per_displacement: bool, goal: float) -> Iterator[Proble
         yield loss_problem(setup, shape, per_displacement, 1 if shape == SHAPES[0] else goal)
 
 
-@case("iic_loss", "cpu", "gpu")
+@case("iic_loss", "cpu", "gpu", operator="displaced_joint")
 def iic_loss(setup: Setup) -> Iterator[Problem]:
     """The loss of each displacement and its gradients, against the published program's joint."""
     yield from losses(setup, True, 8)
 
 
-@case("iic_loss_summed", "cpu", "gpu")
+@case("iic_loss_summed", "cpu", "gpu", operator="box_sum")
 def iic_loss_summed(setup: Setup) -> Iterator[Problem]:
     """The loss of the sum over displacements, against the sum of that joint."""
     yield from losses(setup, False, 50)
@@ -124,7 +124,7 @@ def the_same(work: Work, _: Any) -> Work:
     return work
 
 
-@case("joint_plan", "cpu", "gpu")
+@case("joint_plan", "cpu", "gpu", operator="displaced_joint")
 def joint_plan(setup: Setup) -> Iterator[Problem]:
     """Both algorithms of displaced_joint; the first named is the one that the plan takes."""
     for batch, classes, side, radius in QUICK_SHAPES if setup.quick else PLAN_SHAPES:

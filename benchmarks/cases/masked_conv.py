@@ -15,7 +15,6 @@ from ..registry import Problem, Setup, Variant, Work, case, require
 SHAPES = ((4, 64, 128, 50), (4, 256, 512, 50))  # B, C, O, side
 QUICK_SHAPES = ((2, 8, 16, 20),)
 PEER = "pad, mask, conv2d"
-BACKENDS = {"native": "torch", "cuda": "triton"}  # there is no kernel in C++
 
 
 def problem(shape: tuple[int, int, int, int], channels_last: bool) -> tuple[torch.Tensor, ...]:
@@ -62,10 +61,9 @@ def same(work: Work, _: Any) -> Work:
     return work
 
 
-@case("masked_conv2d", "cpu", "gpu")
+@case("masked_conv2d", "cpu", "gpu", operator="masked_conv2d")
 def masked_conv2d(setup: Setup) -> Iterator[Problem]:
     """3×3 masked convolution, forward and backward."""
-    backend = BACKENDS.get(setup.backend, setup.backend)
     shapes = QUICK_SHAPES if setup.quick else SHAPES
     for shape, channels_last, ordering in product(shapes, (False, True), (1, 2)):
         tensors = tuple(t.to(setup.device) for t in problem(shape, channels_last))
@@ -83,8 +81,8 @@ def masked_conv2d(setup: Setup) -> Iterator[Problem]:
                     require(error <= 1e-5, f"{name}: relative error {error:.2e}, need 1e-5")
 
         ways = []
-        for name, convolve in variants(backend, ordering).items():
-            of_memory = partial(prepared, name, backend, ordering, shape, channels_last)
+        for name, convolve in variants(setup.backend, ordering).items():
+            of_memory = partial(prepared, name, setup.backend, ordering, shape, channels_last)
             memory = partial(peak_of, of_memory) if setup.device == "cpu" else None
             goal = ("≥", 1.0) if name == PEER else None
             run = partial(both_ways, convolve, *tensors)

@@ -52,7 +52,7 @@ def same(work: Work, _: Any) -> Work:
     return work
 
 
-@case("soft_ncut", "cpu", "gpu")
+@case("soft_ncut", "cpu", "gpu", operator="ncut_sums")
 def soft_ncut(setup: Setup) -> Iterator[Problem]:
     """Soft normalised cut of photographs, radius 5, forward and backward."""
     goals = {"torch shift loop": ("≥", 3.0), "torch unfold": ("≥", 10.0)}

@@ -110,13 +110,13 @@ def poolings(setup: Setup, backward: bool) -> Iterator[Problem]:
                 yield pooling(setup, shape, reduce, channels_last, backward)
 
 
-@case("region_pool_forward", "cpu", "gpu")
+@case("region_pool_forward", "cpu", "gpu", operator="region_max")
 def region_pool_forward(setup: Setup) -> Iterator[Problem]:
     """Region pooling; its share of the bound is that of a read."""
     yield from poolings(setup, backward=False)
 
 
-@case("region_pool", "cpu", "gpu")
+@case("region_pool", "cpu", "gpu", operator="region_max")
 def region_pool(setup: Setup) -> Iterator[Problem]:
     """Region pooling and its gradient."""
     yield from poolings(setup, backward=True)
@@ -126,7 +126,7 @@ def one_read(size: int, _: Any) -> Work:
     return Work(1, bytes=size)
 
 
-@case("region_index", "cpu", "gpu")
+@case("region_index", "cpu", "gpu", operator="region_index")
 def region_index(setup: Setup) -> Iterator[Problem]:
     """The index of a batch of label maps, beside one read of them."""
     for batch, _, size, regions in QUICK_SHAPES if setup.quick else SHAPES:
@@ -184,7 +184,7 @@ def embedding(
     return Problem(f"{sizes}, {layout}, {ways_of}", "call", ways, gate)
 
 
-@case("region_spp", "cpu", "gpu")
+@case("region_spp", "cpu", "gpu", operator="region_spp")
 def region_spp(setup: Setup) -> Iterator[Problem]:
     """The pyramid of each region's box against a loop over the regions."""
     from ..peers import region as peers
@@ -199,7 +199,7 @@ def region_spp(setup: Setup) -> Iterator[Problem]:
         yield embedding(setup, embed, loop, channels_last, backward)
 
 
-@case("region_resize", "cpu", "gpu")
+@case("region_resize", "cpu", "gpu", operator="region_resize")
 def region_resize(setup: Setup) -> Iterator[Problem]:
     """Each region's box resampled to 8×8 against a loop over the regions."""
     from ..peers import region as peers

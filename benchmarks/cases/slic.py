@@ -29,7 +29,7 @@ def work_of(batch: int, side: int) -> Work:
     return Work(batch, flops=10 * pixels * 16 * 16, bytes=10 * pixels * (3 + 2) * 4)
 
 
-@case("slic", "cpu", "gpu")
+@case("slic", "cpu", "gpu", operator="slic")
 def slic(setup: Setup) -> Iterator[Problem]:
     """Superpixels from float32 RGB with the defaults of scikit-image."""
     from ..peers import slic as peers

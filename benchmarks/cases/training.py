@@ -93,8 +93,7 @@ def problem(
 
 @case("inmars_step", "cpu", "gpu")
 def inmars_step(setup: Setup) -> Iterator[Problem]:
-    """A step of InMARS with both regularisers, superpixels at hand; beside it the same with the
-    reference's operators, and what the backbone takes of it."""
+    """A step of InMARS, the same with the reference's operators, and the backbone's part of it."""
     count, side, classes = QUICK_SIZE if setup.quick else SIZE
     for width, segments, head, goal in QUICK_SETTINGS if setup.quick else SETTINGS:
 

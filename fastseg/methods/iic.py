@@ -2,10 +2,11 @@
 Segmentation", ICCV 2019."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
+from ..checks import check_choice
 from ..data.base import Batch
 from ..ops.joint import iic_loss
 from .base import Method
@@ -17,7 +18,7 @@ __all__ = ["IIC", "IICConfig"]
 
 @dataclass(frozen=True)
 class IICConfig:
-    """The published configuration for COCO-Stuff-3; docs/training.md has the others."""
+    """The published configuration for COCO-Stuff-3; configs has the others."""
 
     lr: float = 1e-4
     batch_size: int = 120
@@ -29,7 +30,7 @@ class IICConfig:
     alternate: bool = True  #: train A in even epochs and B in odd ones; else both in each step
     lamb: float = 1.5  #: λ
     radius: int = 10  #: T, the largest displacement
-    sobel: bool = True  #: show the network derivatives beside the colours
+    sobel: Literal["none", "beside", "alone"] = "beside"  #: derivatives beside the colours or alone
     brightness: float = 0.4
     contrast: float = 0.4
     saturation: float = 0.4
@@ -46,10 +47,11 @@ class IIC(Method):
 
     def __init__(self, config: IICConfig, channels: int, classes: int) -> None:
         super().__init__(config, channels, classes)
+        check_choice("sobel", config.sobel, ("none", "beside", "alone"))
         # The 1×1 convolutions of both heads are one.
         self.network = backbone(
             config.backbone,
-            channels + 2 * config.sobel,
+            {"none": channels, "beside": channels + 2, "alone": 2}[config.sobel],
             config.overclusters + classes,
             config.width,
             config.stride,
@@ -82,8 +84,10 @@ class IIC(Method):
 
     def _scores(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Of head A and head B."""
-        if self.config.sobel:
-            images = torch.cat((images, sobel(images)), 1)
+        if self.config.sobel != "none":
+            derivatives = sobel(images)
+            alone = self.config.sobel == "alone"
+            images = derivatives if alone else torch.cat((images, derivatives), 1)
         return self.network(images).split((self.config.overclusters, self.classes), 1)
 
     def predict(self, batch: Batch) -> dict[str, torch.Tensor]:

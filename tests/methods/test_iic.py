@@ -28,13 +28,13 @@ def numbers(parts):
 def test_defaults_are_the_published_ones():
     config = IIC.Config()
     assert (config.lr, config.batch_size, config.overclusters) == (1e-4, 120, 15)
-    assert (config.lamb, config.radius, config.sobel, config.alternate) == (1.5, 10, True, True)
+    assert (config.lamb, config.radius, config.sobel, config.alternate) == (1.5, 10, "beside", True)
     jitters = config.brightness, config.contrast, config.saturation, config.hue
     assert jitters == (0.4, 0.4, 0.4, 0.125)
 
 
 @pytest.mark.parametrize("backbone", ["vgg", "hourglass", "unet"])
-@pytest.mark.parametrize("edges", [True, False])
+@pytest.mark.parametrize("edges", ["none", "beside", "alone"])
 def test_it_learns_and_predicts(backbone, edges):
     model = method(backbone=backbone, sobel=edges, alternate=False, channels=4)
     model.loss(batch(channels=4), 0.0)["loss"].backward()
@@ -86,6 +86,17 @@ def test_the_loss_is_the_papers():
     assert parts["loss"].item() == pytest.approx(sum(expected) / 2, rel=1e-9)
 
 
+def test_derivatives_alone_do_not_show_colours():
+    """A shade added to a picture changes nothing, unlike where colours are seen."""
+    images = batch().images
+    for edges, blind in (("alone", True), ("beside", False), ("none", False)):
+        model = method(sobel=edges, alternate=False).eval()
+        with torch.no_grad():
+            model.network.scores.weight *= 1000  # a tiny network says little
+            first, second = (torch.cat(model._scores(x), 1) for x in (images, images + 0.25))
+        assert torch.allclose(first, second, atol=1e-2) == blind, edges
+
+
 def test_some_second_views_are_mirrored():
     seeds = batch().seeds
     assert (flip(seeds[:, None] * torch.arange(2), seeds)[:, 0] != 0).any()
@@ -116,7 +127,7 @@ def test_views_that_are_alike_agree():
     expected = fastseg.iic_loss(p, p, 2, 1.5, data.valid).item()
     assert model.loss(data, 0.0)["B"].item() == pytest.approx(expected, abs=1e-6)
     # Mirroring is undone: a network that sees single pixels gives the same.
-    model = method(alternate=False, sobel=False, **{**STILL, "flips": 1.0}).eval()
+    model = method(alternate=False, sobel="none", **{**STILL, "flips": 1.0}).eval()
     model.network = torch.nn.Conv2d(3, 8, 1)
     p = model.network(data.images)[:, 5:].softmax(1)
     expected = fastseg.iic_loss(p, p, 2, 1.5, data.valid).item()
@@ -124,7 +135,7 @@ def test_views_that_are_alike_agree():
 
 
 def test_invalid_pixels_do_not_count():
-    model = method(alternate=False, sobel=False, **STILL).eval()
+    model = method(alternate=False, sobel="none", **STILL).eval()
     model.network = torch.nn.Conv2d(3, 8, 1)
     data = batch()
     other = data.images.masked_fill(~data.valid[:, None], 0.3)
@@ -156,5 +167,7 @@ def test_the_same_seeds_give_the_same_loss():
 def test_what_iic_refuses():
     with pytest.raises(ValueError, match="`backbone` must be one of 'hourglass', 'unet', 'vgg'"):
         method(backbone="resnet")
+    with pytest.raises(ValueError, match="`sobel` must be one of 'none', 'beside', 'alone', got"):
+        method(sobel=True)
     with pytest.raises(ValueError, match="`radius` must be less than"):
         method(radius=32).loss(batch(), 0.0)

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -78,9 +79,9 @@ class Coco(Pictures):
         known = (self.group(values) >= 0).mean() if values.size else 0
         return min(values.shape) >= LEAST_SIDE and known >= LEAST_SHARE
 
+    @abstractmethod
     def group(self, values: np.ndarray) -> np.ndarray:
         """Fine labels as classes, −1 for none."""
-        raise NotImplementedError
 
     def labels(self, path: str) -> np.ndarray:
         return self.group(read_index(path))

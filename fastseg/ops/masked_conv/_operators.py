@@ -149,8 +149,16 @@ def _masked_conv2d_pair(x, weight, bias, first, second, dilation, groups, relu, 
     if x.numel() == 0:
         return _masked_conv2d_pair_fake(x, weight, bias, *options, backend)
     kernel = backends.load("masked_conv2d", x.device, backend)
+    x = _dense(x)
     with torch.autocast(x.device.type, enabled=False):
-        return kernel.masked_conv2d_pair(_dense(x), weight, bias, *options)
+        # An ordinary convolution has more taps, so it is never launched with another.
+        if first and second and hasattr(kernel, "masked_conv2d_pair"):
+            return kernel.masked_conv2d_pair(x, weight, bias, *options)
+        one, other = (
+            kernel.masked_conv2d(x, weight, bias, None, o, dilation, groups, relu)
+            for o in (first, second)
+        )
+        return one, other
 
 
 @register_fake("fastseg::masked_conv2d_pair")

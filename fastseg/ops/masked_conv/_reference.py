@@ -35,22 +35,6 @@ def masked_conv2d(
     return out.relu() if relu else out
 
 
-def masked_conv2d_pair(
-    x: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor | None,
-    first: int,
-    second: int,
-    dilation: int,
-    groups: int,
-    relu: bool,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The same input in two orderings."""
-    options = dilation, groups, relu
-    one, other = (masked_conv2d(x, weight, bias, None, o, *options) for o in (first, second))
-    return one, other
-
-
 def masked_conv2d_weight(
     grad: torch.Tensor, x: torch.Tensor, size: int, ordering: int, dilation: int, groups: int
 ) -> torch.Tensor:

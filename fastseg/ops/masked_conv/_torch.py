@@ -60,22 +60,6 @@ def empty_result(
     return out.narrow(axis, 2 * past if to_end else 0, x.shape[axis])
 
 
-def masked_conv2d_pair(
-    x: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor | None,
-    first: int,
-    second: int,
-    dilation: int,
-    groups: int,
-    relu: bool,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """See `_reference.masked_conv2d_pair`."""
-    options = dilation, groups, relu
-    one, other = (masked_conv2d(x, weight, bias, None, o, *options) for o in (first, second))
-    return one, other
-
-
 def masked_conv2d_weight(
     grad: torch.Tensor, x: torch.Tensor, size: int, ordering: int, dilation: int, groups: int
 ) -> torch.Tensor:

@@ -117,13 +117,8 @@ def masked_conv2d_pair(
     groups: int,
     relu: bool,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """See `_reference.masked_conv2d_pair`."""
-    options = dilation, groups, relu
-    if first and second:
-        one, other = _launch(x, weight, bias, None, (first, second), *options)
-        return one, other
-    # An ordinary convolution has more taps.
-    one, other = (masked_conv2d(x, weight, bias, None, o, *options) for o in (first, second))
+    """The same input in two orderings, of which none is 0, in one launch."""
+    one, other = _launch(x, weight, bias, None, (first, second), dilation, groups, relu)
     return one, other
 
 

@@ -6,6 +6,7 @@ import torch
 from torch.library import define, impl, register_autograd, register_fake
 
 from ... import backends
+from ...autocast import cast
 from ...checks import (
     check_dtype,
     check_int,
@@ -77,7 +78,8 @@ def ordered_attention(
         BackendUnavailable: the named backend cannot run here.
         NotImplementedError, or RuntimeError by PyTorch: a second derivative is asked for.
     """
-    q, k, v = _cast(q, k, v)
+    check_tensor("q", q)
+    q, k, v = cast(q.device, q, k, v)
     _check(q, k, v, height, width, ordering)
     if scale is not None:
         check_number("scale", scale, 0, exclusive=True)
@@ -94,19 +96,6 @@ def ordered_attention(
     if chosen == "torch":
         return _torch.ordered_attention(q, k, v, *options)
     return torch.ops.fastseg.ordered_attention(q, k, v, *options, chosen)[0]
-
-
-def _cast(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """In the dtype of autocast where that is on, as PyTorch's attention is."""
-    check_tensor("q", tensors[0])
-    device = tensors[0].device.type
-    if not torch.amp.is_autocast_available(device) or not torch.is_autocast_enabled(device):
-        return tensors
-    dtype = torch.get_autocast_dtype(device)
-    cast = (torch.float32, torch.float16, torch.bfloat16)
-    return tuple(
-        x.to(dtype) if isinstance(x, torch.Tensor) and x.dtype in cast else x for x in tensors
-    )
 
 
 def _check(

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 
 from ... import backends
+from ...autocast import cast
 from ...checks import (
     check_choice,
     check_dtype,
@@ -77,7 +78,8 @@ def masked_conv2d(
         TypeError, ValueError: an argument is not as above.
         BackendUnavailable: the named backend cannot run here.
     """
-    x, weight, bias, residual = _cast(x, weight, bias, residual)
+    check_tensor("x", x)
+    x, weight, bias, residual = cast(x.device, x, weight, bias, residual)
     check_ordering(ordering, 8)
     _check(x, weight, bias, dilation, groups, activation, backend)
     if residual is not None:
@@ -113,7 +115,8 @@ def masked_conv2d_pair(
         TypeError, ValueError: an argument is not as above.
         BackendUnavailable: the named backend cannot run here.
     """
-    x, weight, bias, _ = _cast(x, weight, bias, None)
+    check_tensor("x", x)
+    x, weight, bias = cast(x.device, x, weight, bias)
     if not isinstance(orderings, Sequence) or len(orderings) != 2:
         raise ValueError(f"`orderings` must be two of 0 … 8, got {orderings!r}")
     for ordering in orderings:
@@ -121,20 +124,6 @@ def masked_conv2d_pair(
     _check(x, weight, bias, dilation, groups, activation, backend)
     options = *orderings, dilation, groups, activation == "relu", backend
     return torch.ops.fastseg.masked_conv2d_pair(x, weight, bias, *options)
-
-
-def _cast(*tensors: torch.Tensor | None) -> tuple:
-    """In the dtype of autocast where that is on, float64 excepted, as convolutions are."""
-    x = tensors[0]
-    check_tensor("x", x)
-    device = x.device.type  # type: ignore[union-attr]
-    if not torch.amp.is_autocast_available(device) or not torch.is_autocast_enabled(device):
-        return tensors
-    dtype = torch.get_autocast_dtype(device)
-    return tuple(
-        t.to(dtype) if isinstance(t, torch.Tensor) and t.dtype in FLOATS[::2] + FLOATS[3:] else t
-        for t in tensors
-    )
 
 
 def _check(

@@ -78,13 +78,13 @@ def _noise(random: np.random.Generator, cells: int) -> np.ndarray:
 
 
 def _sky(random: np.random.Generator) -> Colours:
-    """Deep blue above, light blue below, and white clouds with grey bellies, half of it all."""
+    """From night blue to light blue, one half of it behind white clouds with grey bellies."""
     down = np.linspace(0, 1, SIDE)[:, None]
-    blue = np.stack([np.interp(down, (0, 1), ends) for ends in ((14, 120), (62, 190), (168, 244))])
+    blue = np.stack([np.interp(down, (0, 1), ends) for ends in ((4, 96), (16, 196), (84, 255))])
     heap = sum(_noise(random, cells) * 4 / cells for cells in (4, 8, 16))
-    cover = np.clip(0.5 + 3 * (heap - np.median(heap)), 0, 1)
+    cover = np.clip(0.5 + 5 * (heap - np.median(heap)), 0, 1)
     belly = np.clip(0.5 + 0.5 * _noise(random, 6), 0, 1)
-    cloud = np.stack([np.interp(belly, (0, 1), (grey, 255)) for grey in (196, 204, 216)])
+    cloud = np.stack([np.interp(belly, (0, 1), (grey, 255)) for grey in (210, 216, 226)])
     sky = np.moveaxis(blue + cover * (cloud - blue), 0, -1)
     return sky + random.normal(0, 4, (SIDE, SIDE, 1))
 

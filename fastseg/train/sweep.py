@@ -4,7 +4,7 @@ import re
 import statistics
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,8 @@ def run_sweep(
     Args:
         out: folder of the runs: OUT/DATA/ROW/SEED.
         seeds: how many, from 0.
-        argv: further flags for all runs, which override those of the table.
+        argv: further flags for all runs, which override those of the table. A flag that is of some
+            rows' method alone is for these.
 
     Returns:
         A row of the table for each data set, row and variant: accuracies, and the mIoU of the last
@@ -121,12 +122,31 @@ def _job(sweep: Sweep, label: str, spec: str, seed: int, out: Path, argv: Sequen
     if name not in METHODS:
         raise ConfigError(f"no method {name!r}: there are {', '.join(sorted(METHODS))}")
     kind = METHODS[name].Config
+    argv = _without(argv, _others(sweep, name))
     own = sweep.options if name == sweep.method else {}
     flags = to_flags({**own, **row}, (TrainConfig, kind), f"row {label!r}")
     folder = out / _slug(spec) / _slug(label) / str(seed)
     place = ["--data", spec, "--out", str(folder), "--seed", str(seed)]
     cache = ["--cache", str(out / "superpixels")]
     return _Job(label, spec, name, *parse(name, kind, [*base, *flags, *cache, *argv, *place]))
+
+
+def _others(sweep: Sweep, name: str) -> set[str]:
+    """The options that other methods of the table have and this one has not."""
+    methods = {row.get("method", sweep.method) for row in sweep.rows.values()} & METHODS.keys()
+    options = {each: {f.name for f in fields(METHODS[each].Config)} for each in methods}
+    return set().union(*options.values()) - options[name]
+
+
+def _without(argv: Sequence[str], options: set[str]) -> list[str]:
+    """The command line without these options and their values."""
+    kept, keep = [], True
+    for word in argv:
+        if word.startswith("--"):
+            option = word[2:].partition("=")[0].replace("-", "_")
+            keep = not {option, option.removeprefix("no_")} & options
+        kept += [word] if keep else []
+    return kept
 
 
 def _rows(

@@ -114,6 +114,15 @@ def test_a_run_that_fails_is_named_and_the_others_go_on(sweep, tmp_path, capsys)
     assert {row["row"] for row in rows(tmp_path / "out" / "table.csv")} == {"wide"}
 
 
+def test_options_are_for_the_rows_whose_method_has_them(sweep, tmp_path):
+    (tmp_path / "t.yaml").write_text(TABLE + "  other: {method: random}")
+    assert sweep("--seeds", "1", "--pair", "3", "4", "--no-norm", "--batch-size=2") == 0
+    runs = [tmp_path / "out" / "fruits_limit=8" / label / "0" for label in ("narrow", "other")]
+    tiny, other = (restore(run).config for run in runs)
+    assert (tiny.pair, tiny.norm) == ((3, 4), False)
+    assert tiny.batch_size == other.batch_size == 2
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

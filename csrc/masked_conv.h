@@ -1,5 +1,6 @@
 // The masked convolution of 3×3 pixels in ordering 1 and the gradient of its weights, by Winograd's
-// minimal filtering. Host only.
+// minimal filtering (Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR
+// 2016). Host only.
 //
 // A tile is 2×2 results. Their pixels lie in a window of 4×4, rows and columns 0 … 3: the result
 // (y, x) sees rows y and y+1 at columns x … x+2, and in row y+2, its own, columns x and x+1. Of a

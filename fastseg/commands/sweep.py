@@ -47,7 +47,16 @@ def _sweep(arguments: argparse.Namespace) -> int:
     except (CheckpointError, ConfigError, MissingExtra, ValueError, OSError) as error:
         raise UsageError(error) from error
     print(sweep.title or arguments.table)
-    heads = ("accuracy, percent", "data", "variant", "last", "best (oracle)", "published", "seeds")
+    heads = (
+        "accuracy, percent",
+        "data",
+        "variant",
+        "last",
+        "best (oracle)",
+        "published",
+        "mIoU",
+        "seeds",
+    )
     print(table([heads, *map(_cells, rows)]))
     whole = len(own.data) * len(sweep.rows)
     done = {(row["data"], row["row"]) for row in rows if row["seeds"] == own.seeds}
@@ -60,5 +69,11 @@ def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
         return f"{row[which]:.1f}" + ("" if sd is None else f" ± {sd:.1f}")
 
     published = "" if row["published"] is None else f"{row['published']:.1f}"
-    numbers = (spread("last"), spread("best (oracle)"), published, str(row["seeds"]))
+    numbers = (
+        spread("last"),
+        spread("best (oracle)"),
+        published,
+        spread("mIoU"),
+        str(row["seeds"]),
+    )
     return row["row"], row["data"], row["variant"], *numbers

@@ -50,7 +50,7 @@ def masked_conv2d(
 
 
 def empty_result(
-    x: torch.Tensor, weight: torch.Tensor, ordering: int, dilation: int
+    x: torch.Tensor, weight: torch.Tensor, ordering: int, dilation: int, groups: int
 ) -> torch.Tensor:
     """Has the strides of what `masked_conv2d` gives with neither residual nor ReLU."""
     axis, past, to_end = _moved(weight.shape[2], ordering, dilation)

@@ -144,12 +144,12 @@ def infoseg_call(way: str, device: str, size: tuple[int, int, int], features: in
     method = InfoSeg(InfoSeg.Config(features=features), 3, classes)
     images, valid = photographs(count, side) / 255, torch.ones(count, side, side, dtype=torch.bool)
     data = Batch(images, valid, (), torch.arange(count), tuple(map(str, range(count)))).to(device)
-    model = (method if way == "fastseg" else Plain(method)).to(device)
+    model: Any = (method if way == "fastseg" else Plain(method)).to(device)
     optimizer = torch.optim.Adam(model.parameters(), method.config.lr)
 
     def step() -> tuple[float, float]:
         torch.manual_seed(0)
-        loss = model.loss(data, 0.5)["loss"] if model is method else model.loss(data)
+        loss = model.loss(data, 0.5)["loss"]
         optimizer.zero_grad()
         loss.backward()
         norm = torch.nn.utils.get_total_norm([p.grad for p in model.parameters()])

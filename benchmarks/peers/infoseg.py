@@ -19,11 +19,10 @@ class Residual(nn.Module):
         self.first = nn.Conv2d(channels, features, 1)
         self.second = nn.Conv2d(features, features, 1, bias=False)
         self.shortcut = nn.Conv2d(channels, features, 1, bias=False)
-        weights = inside.weight, *outside.weight.split((features, channels), 1)
-        with torch.no_grad():
-            self.first.bias.copy_(inside.bias)  # type: ignore[union-attr]
-            for conv, weight in zip(self.children(), weights, strict=True):
-                conv.weight.copy_(weight[..., None, None])  # type: ignore[operator, union-attr]
+        state = {"first.bias": inside.bias, "first.weight": inside.weight[..., None, None]}
+        weights = outside.weight[..., None, None].split((features, channels), 1)
+        state |= {"second.weight": weights[0], "shortcut.weight": weights[1]}
+        self.load_state_dict(state)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.second(torch.relu(self.first(x))) + self.shortcut(x)
@@ -40,10 +39,10 @@ class Plain(nn.Module):
         self.local = Residual(net.local.inside, net.local.outside)
         self.glob = Residual(net.glob.inside, net.glob.outside)
 
-    def loss(self, batch: Batch) -> torch.Tensor:
+    def loss(self, batch: Batch, progress: float) -> dict[str, torch.Tensor]:
         patches = self.patches(batch.images)
         picture = self.glob(self.picture(patches).mean((2, 3), keepdim=True))
         glob = self.heads(picture.flatten(1)).unflatten(1, (self.classes, -1))
         partner = derangement(len(glob), None, glob.device)
         way = self.config.tau, self.config.objective, self.config.assignment
-        return _reference.infoseg_loss(self.local(patches), glob, partner, *way)
+        return {"loss": _reference.infoseg_loss(self.local(patches), glob, partner, *way)}

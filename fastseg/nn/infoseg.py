@@ -44,12 +44,12 @@ class InfoSegNet(nn.Module):
 
     The paper's text says what the blocks are for, that C and C' are residual blocks of 1×1
     convolutions with weights of their own, D_k linear layers, the stride 4 and P 1024; the sizes
-    are in its figure alone. Chosen here, after the Deep InfoMax that the paper builds upon (Hjelm et
-    al., ICLR 2019):
+    are in its figure alone. Chosen here, after the Deep InfoMax that the paper builds upon (Hjelm
+    et al., ICLR 2019):
 
         A   convolutions 4×4, w, stride 2 · 4×4, 2w, stride 2 · n×n, 4w; batch norm and ReLU after
-            each. A feature sees 18×18 pixels with n = 3, and 10×10 with n = 1. The picture is padded
-            once, by its outermost pixels, so that no feature can tell that it lies at the border.
+            each. A feature sees 18×18 pixels with n = 3, and 10×10 with n = 1. The picture is
+            padded once, by its outermost pixels, so that no feature tells where the border is.
         B   3×3, 4w, stride 2 · 3×3, 8w, stride 2, likewise; the mean over what is left.
         C   W₂·relu(W₁x + b) + W₃x, P numbers wide inside, too. Its output has no bias and no ReLU,
             so that scores have either sign.

@@ -55,7 +55,7 @@ def straightforward(model, data, estimator, assignment):
     """Eq. 3–8 pixel by pixel; two pictures are each other's partner."""
     local, glob = model.network.features(data.images)
     weights = F.avg_pool2d(data.valid[:, None].double(), 4)[:, 0]
-    totals = {"joint": [], "marginal": []}
+    totals: dict[str, list[torch.Tensor]] = {"joint": [], "marginal": []}
     for i in range(local.shape[2]):
         for j in range(local.shape[3]):
             features = local[:, :, i, j]  # (2,P)
@@ -163,7 +163,9 @@ def test_it_finds_an_object_that_is_elsewhere_in_each_picture(assignment):
 
 
 def test_what_infoseg_refuses():
-    with pytest.raises(ValueError, match="`objective` must be one of 'jsd', 'dv', 'iic', got 'nce'"):
+    with pytest.raises(
+        ValueError, match="`objective` must be one of 'jsd', 'dv', 'iic', got 'nce'"
+    ):
         method(objective="nce")
     with pytest.raises(ValueError, match="`assignment` must be one of 'soft', 'hard', got 'firm'"):
         loss_of(method(assignment="firm"), batch())

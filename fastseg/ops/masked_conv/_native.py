@@ -59,7 +59,7 @@ def empty_result(
     """Has the strides of what `masked_conv2d` gives with neither residual nor ReLU."""
     if not suits(x, len(weight), weight.shape[2], ordering, dilation, groups):
         return _torch.empty_result(x, weight, ordering, dilation, groups)
-    shape = len(x), len(weight), *x.shape[2:]
+    shape = x.shape[0], weight.shape[0], *x.shape[2:]
     return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout(x))
 
 

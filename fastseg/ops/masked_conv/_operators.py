@@ -37,7 +37,7 @@ def _empty(x, weight, ordering, dilation, groups, plain, backend) -> torch.Tenso
     kernel = backends.load("masked_conv2d", x.device, backend)
     if plain and hasattr(kernel, "empty_result"):
         return kernel.empty_result(x, weight, ordering, dilation, groups)
-    shape = (len(x), len(weight), *x.shape[2:])
+    shape = (x.shape[0], weight.shape[0], *x.shape[2:])
     return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout(x))
 
 

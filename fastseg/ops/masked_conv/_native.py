@@ -13,9 +13,7 @@ DTYPES = (torch.float32, torch.float64)
 LEAST_CHANNELS = 24
 
 
-def suits(
-    x: torch.Tensor, outs: int, size: int, ordering: int, dilation: int, groups: int
-) -> bool:
+def suits(x: torch.Tensor, outs: int, size: int, ordering: int, dilation: int, groups: int) -> bool:
     """Whether there is a kernel, and it is faster than PyTorch's."""
     fits = ordering > 0 and size == 3 and dilation == groups == 1 and x.dtype in DTYPES
     return fits and min(x.shape[1], outs) >= LEAST_CHANNELS

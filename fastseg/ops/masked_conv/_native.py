@@ -71,6 +71,6 @@ def masked_conv2d_weight(
     if not suits(x, grad.shape[1], *options):
         return _torch.masked_conv2d_weight(grad, x, *options)
     weight = x.new_empty((grad.shape[1], x.shape[1], size, size))
-    arrays: Any = [_first(tensor, ordering) for tensor in (grad, x, weight)]
-    _native.masked_conv_weight(*arrays, threads=torch.get_num_threads())
+    of_grad, of_x, out = (_first(tensor, ordering) for tensor in (grad, x, weight))
+    _native.masked_conv_weight(of_grad, of_x, out, torch.get_num_threads())
     return weight

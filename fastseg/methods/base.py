@@ -57,6 +57,15 @@ class Method(nn.Module, ABC):
         """Learn from one pass over the data, where there is no gradient to follow."""
         raise NotImplementedError(f"{type(self).__name__} learns by its loss")
 
+    def prepare(self, batches: Iterable[Batch]) -> None:
+        """What predictions need beyond the weights that `loss` has found: called before scoring and
+        at the end of training, with training batches, as many as it likes to take."""
+
+    def features(self, batch: Batch) -> torch.Tensor:
+        """(B,D,h,w), what `predict` is made from, for probes: the pictures in as many pixels or
+        fewer. Called in evaluation mode and without gradients."""
+        raise NotImplementedError(f"{type(self).__name__} has no features")
+
     @abstractmethod
     def predict(self, batch: Batch) -> dict[str, torch.Tensor]:
         """(B,H,W) int64, the cluster of each pixel, for each of `variants`.

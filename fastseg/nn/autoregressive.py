@@ -209,27 +209,34 @@ class AutoregressiveNet(nn.Module):
         self.decoder = nn.Conv2d(self.channels, num_classes, 1)
 
     @overload
-    def forward(self, x: torch.Tensor, ordering: int | None = None) -> torch.Tensor: ...
+    def forward(
+        self, x: torch.Tensor, ordering: int | None = None, decode: bool = True
+    ) -> torch.Tensor: ...
 
     @overload
-    def forward(self, x: torch.Tensor, ordering: Sequence[int]) -> tuple[torch.Tensor, ...]: ...
+    def forward(
+        self, x: torch.Tensor, ordering: Sequence[int], decode: bool = True
+    ) -> tuple[torch.Tensor, ...]: ...
 
-    def forward(self, x, ordering=None):
+    def forward(self, x, ordering=None, decode=True):
         """Scores of each pixel, before softmax.
 
         Args:
             x: (B,in_channels,H,W), float.
             ordering: from 0, which sees everything, for inference, to 16; or several, for which h
                 is computed once.
+            decode: apply d; else the result is that of `features`.
 
         Returns:
             (B,K,H,W), or a tuple of them, one for each ordering.
         """
         views = [ordering] if not isinstance(ordering, Sequence) else ordering
-        scores = [self.decoder(y) for y in self.features(x, views)]
-        size = tuple(x.shape[2:])
-        scores = [F.interpolate(y, size, mode="bilinear", align_corners=False) for y in scores]
-        return tuple(scores) if isinstance(ordering, Sequence) else scores[0]
+        maps = self.features(x, views)
+        if decode:
+            size = tuple(x.shape[2:])
+            scores = map(self.decoder, maps)
+            maps = [F.interpolate(y, size, mode="bilinear", align_corners=False) for y in scores]
+        return tuple(maps) if isinstance(ordering, Sequence) else maps[0]
 
     def features(
         self, x: torch.Tensor, orderings: Sequence[int | None] = (None,)

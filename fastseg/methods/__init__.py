@@ -5,6 +5,7 @@ from .arl import ARL
 from .base import Method
 from .baselines import KMeans, Random, Supervised
 from .iic import IIC
+from .infoseg import InfoSeg
 from .inmars import InMARS
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "IIC",
     "METHODS",
     "InMARS",
+    "InfoSeg",
     "KMeans",
     "Method",
     "Random",
@@ -24,6 +26,7 @@ METHODS: dict[str, type[Method]] = {
     "ac": AC,
     "arl": ARL,
     "iic": IIC,
+    "infoseg": InfoSeg,
     "inmars": InMARS,
     "kmeans": KMeans,
     "random": Random,

@@ -76,6 +76,21 @@ class Method(nn.Module, ABC):
             batch: it has all of `superpixels`.
         """
 
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """The main variant's clusters of whole pictures (B,C,H,W) of values 0 … 1: (B,H,W) int64.
+
+        For `torch.export` and users' own programs.
+
+        Raises:
+            ValueError: the method needs superpixels beside pictures.
+        """
+        if self.superpixels:
+            raise ValueError(f"{type(self).__name__} sees superpixels too: use `predict`")
+        count, _, height, width = images.shape
+        valid = torch.ones(count, height, width, dtype=torch.bool, device=images.device)
+        seeds = torch.zeros(count, dtype=torch.int64)
+        return self.predict(Batch(images, valid, (), seeds, ()))[self.variants[0]]
+
     def optimizer(self) -> torch.optim.Optimizer:
         return torch.optim.Adam(self.parameters(), self.config.lr)
 

@@ -62,8 +62,19 @@ class AutoregressiveBlock(nn.Module):
 
     def forward(self, x: torch.Tensor, ordering: int | None = None) -> torch.Tensor:
         """(B,C,H,W), ordering as of `MaskedConv2d` → (B,out_channels,H,W)."""
-        inside = self.dropout(self.conv1(x, ordering))
-        return self.conv2(inside, ordering, self.shortcut(x))
+        inside = self.dropout(_convolve(self.conv1, x, ordering))
+        return _convolve(self.conv2, inside, ordering, self.shortcut(x))
+
+
+def _convolve(
+    conv: MaskedConv2d, x: torch.Tensor, ordering: int | None, residual: torch.Tensor | None = None
+) -> torch.Tensor:
+    seen = conv.ordering if ordering is None else ordering
+    if seen or not torch.compiler.is_exporting():
+        return conv(x, ordering, residual)
+    # An exported program is to run where fastseg is not.
+    y = F.conv2d(x, conv.weight, conv.bias, padding=1)
+    return torch.relu(y if residual is None else y + residual)
 
 
 class Block(nn.Module):

@@ -57,14 +57,16 @@ class ARL(Ordered):
     def prepare(self, batches: Iterable[Batch]) -> None:
         config, training = self.config, self.training
         self.eval()
-        x = sample(self.features, batches, config.pixels, config.limit).double()
+        x, _ = sample(self.features, batches, config.pixels, config.limit)
         self.train(training)
-        mean, values, vectors = x.mean(0), *torch.linalg.eigh(x.T.cov())
+        x = x.double()
+        mean, (values, vectors) = x.mean(0), torch.linalg.eigh(x.T.cov())
         # Of the largest variances; below rounding there is nothing to whiten.
         values, vectors = values[-config.components :], vectors[:, -config.components :]
         whitening = vectors / values.clamp(min=1e-6 * values[-1]).sqrt()
         centres = k_means((x - mean) @ whitening, self.classes, config.restarts)
         # The nearest centre c of z = Wᵀ(x − μ) has the largest ⟨c,z⟩ − ½|c|².
         weight = centres @ whitening.T
-        self.network.decoder.weight.copy_(weight[..., None, None])
-        self.network.decoder.bias.copy_(-(weight @ mean) - centres.square().sum(1) / 2)
+        bias = -(weight @ mean) - centres.square().sum(1) / 2
+        state = {"weight": weight[..., None, None], "bias": bias}
+        self.network.decoder.load_state_dict(state)

@@ -14,8 +14,9 @@ SAMPLE = 9  # the stream of the pixels that are sampled
 
 def sample(
     features: Callable[[Batch], torch.Tensor], batches: Iterable[Batch], pixels: int, limit: int
-) -> torch.Tensor:
-    """(N,D): the features of valid pixels at random, by each picture's seed.
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(N,D), (N,): features of valid pixels at random, by each picture's seed, and their labels, −1
+    where there are none.
 
     Args:
         features: of a batch: (B,D,h,w), the whole pictures in as many pixels or fewer.
@@ -23,22 +24,28 @@ def sample(
         limit: pictures, at most.
     """
     rows = list(_rows(features, batches, pixels, limit))
-    return torch.cat(rows) if rows else torch.empty(0, 0)
+    if not rows:
+        return torch.empty(0, 0), torch.empty(0, dtype=torch.int64)
+    found, labels = zip(*rows, strict=True)
+    return torch.cat(found), torch.cat(labels)
 
 
 def _rows(
     features: Callable[[Batch], torch.Tensor], batches: Iterable[Batch], pixels: int, left: int
-) -> Iterator[torch.Tensor]:
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     for batch in batches:
         maps = features(batch).movedim(1, -1)
+        labels = torch.full_like(batch.valid, -1, dtype=torch.int64)
+        labels = labels if batch.labels is None else batch.labels
         places = (uniform(batch.seeds, pixels, SAMPLE) + 1) / 2
         height, width = batch.valid.shape[1:]
+        rows, columns = maps.shape[1:3]
         for i in range(min(left, len(maps))):
             y, x = batch.valid[i].nonzero(as_tuple=True)
             if len(y):
                 at = (places[i] * len(y)).long().clamp(max=len(y) - 1).to(y.device)
-                rows, columns = maps.shape[1:3]
-                yield maps[i, y[at] * rows // height, x[at] * columns // width]
+                y, x = y[at], x[at]
+                yield maps[i, y * rows // height, x * columns // width], labels[i, y, x]
         left -= len(maps)
         if left <= 0:
             return

@@ -1,6 +1,7 @@
 """What holds for every method that follows a gradient: in the loop, compiled, exported."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -95,7 +96,7 @@ def test_half_precision_is_close(name):
 @pytest.mark.parametrize("name", OPTIONS)
 def test_a_trained_model_can_be_exported(name):
     """For any number of pictures; with no operator that another program would lack."""
-    model = tiny(name).eval()
+    model: Any = tiny(name).eval()
     data = batch(4)
     if model.superpixels:
         with pytest.raises(ValueError, match="sees superpixels too: use `predict`"):

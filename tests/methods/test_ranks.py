@@ -7,6 +7,7 @@ from tests.methods.samples import OPTIONS, batch, part, tiny
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
+
 def work(name, rows=slice(None), group=None):
     """The loss and its parts, and the gradients."""
     model = tiny(name).eval()  # batch norm would need all samples

@@ -27,6 +27,7 @@ class InfoSegConfig:
     epochs: int = 100
     width: int = 64  #: of the network: channels of its first layer
     features: int = 1024  #: P, numbers in a local or global feature
+    kernel: int = 3  #: of the last convolution of patches: 3 sees 18×18 pixels, 1 sees 10×10
     tau: float = 0.8  #: τ, the sharpness of the assignment
     objective: Literal["jsd", "dv", "iic"] = "jsd"  #: bounds of local and global features, or IIC's
     assignment: Literal["soft", "hard"] = "soft"  #: of features to classes, with "jsd" and "dv"
@@ -55,7 +56,8 @@ class InfoSeg(Method):
     def __init__(self, config: InfoSegConfig, channels: int, classes: int) -> None:
         super().__init__(config, channels, classes)
         check_choice("objective", config.objective, ("jsd", "dv", "iic"))
-        self.network = InfoSegNet(channels, classes, config.width, config.features)
+        sizes = config.width, config.features, config.kernel
+        self.network = InfoSegNet(channels, classes, *sizes)
 
     def loss(self, batch: Batch, progress: float, group: Any = None) -> dict[str, torch.Tensor]:
         """−Î(L;S) (Eq. 8), over the pairs of pictures of all ranks, or −I(V;V′)."""

@@ -14,7 +14,7 @@ def convs(channels: int, layers: Sequence[tuple[int, int, int]]) -> nn.Sequentia
     """Convolutions of (channels, size, stride), each with batch norm and ReLU."""
     out = nn.Sequential()
     for after, size, stride in layers:
-        conv = nn.Conv2d(channels, after, size, stride, padding=1, bias=False)
+        conv = nn.Conv2d(channels, after, size, stride, padding=(size - 1) // 2, bias=False)
         out.extend([conv, nn.BatchNorm2d(after), nn.ReLU(inplace=True)])
         channels = after
     return out
@@ -47,8 +47,8 @@ class InfoSegNet(nn.Module):
     are in its figure alone. Chosen here, after the Deep InfoMax that the paper builds upon (Hjelm et
     al., ICLR 2019):
 
-        A   convolutions 4×4, w, stride 2 · 4×4, 2w, stride 2 · 3×3, 4w; batch norm and ReLU after
-            each. A feature sees 18×18 pixels.
+        A   convolutions 4×4, w, stride 2 · 4×4, 2w, stride 2 · n×n, 4w; batch norm and ReLU after
+            each. A feature sees 18×18 pixels with n = 3, and 10×10 with n = 1.
         B   3×3, 4w, stride 2 · 3×3, 8w, stride 2, likewise; the mean over what is left.
         C   W₂·relu(W₁x + b) + W₃x, P numbers wide inside, too. Its output has no bias and no ReLU,
             so that scores have either sign.
@@ -61,6 +61,7 @@ class InfoSegNet(nn.Module):
         classes: K.
         width: w.
         features: P.
+        kernel: n, odd.
 
     Raises:
         TypeError, ValueError: an argument is not as above.
@@ -69,14 +70,20 @@ class InfoSegNet(nn.Module):
     multiple = 4  #: what both sides of the images must be divisible by
 
     def __init__(
-        self, in_channels: int, classes: int, width: int = 64, features: int = 1024
+        self,
+        in_channels: int,
+        classes: int,
+        width: int = 64,
+        features: int = 1024,
+        kernel: int = 3,
     ) -> None:
         super().__init__()
         sizes = {"in_channels": in_channels, "classes": classes, "width": width}
         for name, value in {**sizes, "features": features}.items():
             check_int(name, value, 1)
+        check_int("kernel", kernel, 1, odd=True)
         self.in_channels, self.classes = in_channels, classes
-        self.patches = convs(in_channels, [(width, 4, 2), (2 * width, 4, 2), (4 * width, 3, 1)])
+        self.patches = convs(in_channels, [(width, 4, 2), (2 * width, 4, 2), (4 * width, kernel, 1)])
         self.picture = convs(4 * width, [(4 * width, 3, 2), (8 * width, 3, 2)])
         self.local = Pointwise(4 * width, features)
         self.glob = Pointwise(8 * width, features)

@@ -166,7 +166,9 @@ def test_it_finds_an_object_that_is_elsewhere_in_each_picture(estimator, assignm
 
 
 def test_what_infoseg_refuses():
-    with pytest.raises(ValueError, match="`objective` must be one of 'jsd', 'dv', 'iic', got 'nce'"):
+    with pytest.raises(
+        ValueError, match="`objective` must be one of 'jsd', 'dv', 'iic', got 'nce'"
+    ):
         method(objective="nce")
     with pytest.raises(ValueError, match="`assignment` must be one of 'soft', 'hard', got 'firm'"):
         loss_of(method(assignment="firm"), batch())

@@ -115,5 +115,5 @@ def test_it_learns_features_that_tell_dark_from_bright():
 
 
 def test_one_picture_has_no_negatives():
-    with pytest.raises(ValueError, match="`y` must hold at least 2 images, .* got 1"):
+    with pytest.raises(ValueError, match=r"`y` must hold at least 2 images, .* got 1"):
         method().loss(batch(1), 0.0)

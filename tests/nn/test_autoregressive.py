@@ -7,7 +7,7 @@ from torch import nn
 
 from benchmarks.peers import autoregressive as peer
 from fastseg import info_nce
-from fastseg.nn import AutoregressiveBlock, AutoregressiveNet, Critic, use_ordering
+from fastseg.nn import AutoregressiveBlock, AutoregressiveNet, Critic, autoregressive, use_ordering
 from fastseg.orderings import ALL, RASTER, ZIGZAG, attention_mask, turn
 
 pytestmark = pytest.mark.usefixtures("one_thread", "poisoned")
@@ -226,6 +226,22 @@ def test_dropout_acts_inside_the_blocks_while_training():
     assert rates == 5 * [0.5]
     net.eval()
     assert torch.equal(net(x, 1), net(x, 1))
+
+
+@pytest.mark.parametrize("stride", [2, 4])
+def test_the_shortcut_of_a_strided_block(stride):
+    """As a strided convolution; whose gradient is wrong, or ends the process, in some versions."""
+    block = autoregressive.Block(3, 16, autoregressive.STRIDES[stride]).double()
+    x = pictures(2, 3, 12, 9, dtype=torch.float64)
+    conv, norm = block.shortcut
+    expected = norm(F.conv2d(x, conv.weight, stride=stride)) + block.inside(x)
+    torch.testing.assert_close(block(x), expected.relu())
+    x = pictures(14, 3, 96, 96).contiguous(memory_format=torch.channels_last)
+    block.float()(x).square().sum().backward()
+    given = conv.weight.grad.clone()
+    block.zero_grad()
+    block(x.contiguous()).square().sum().backward()
+    torch.testing.assert_close(given, conv.weight.grad, rtol=1e-3, atol=1e-3)
 
 
 # --- Compilers and layouts ---------------------------------------------------------------------

@@ -33,14 +33,16 @@ INFOSEG_SIZES = ((8, 128, 3), (8, 128, 15), (4, 200, 6))
 QUICK_INFOSEG = 2, 32, 3
 # AC: images, side and clusters of COCO-Stuff, of the 45 that IIC overclusters it by, of Potsdam;
 # channels; T; the network; the goal. With the widths of the paper convolutions take nearly all.
-EVEN = {"widths": 5 * (128,)}
+EVEN: dict[str, Any] = {"widths": 5 * (128,)}
 AC_SETTINGS: tuple[tuple[Any, int, int, dict[str, Any], float], ...] = (
     ((4, 128, 15), 3, 10, EVEN, 3.0),
     ((4, 128, 45), 3, 10, EVEN, 3.0),
     ((4, 200, 6), 4, 5, {**EVEN, "attention": True}, 3.0),
     ((2, 128, 15), 3, 10, {"widths": (128, 256, 512, 512, 512)}, 1.0),
 )
-QUICK_AC = (((2, 32, 4), 3, 3, {"widths": 5 * (8,), "attention": True}, 3.0),)
+QUICK_AC: tuple[tuple[Any, int, int, dict[str, Any], float], ...] = (
+    ((2, 32, 4), 3, 3, {"widths": 5 * (8,), "attention": True}, 3.0),
+)
 
 
 def batch(method: Method, setup: Setup) -> Batch:
@@ -183,7 +185,8 @@ def trained(way: str, device: str, models: Callable[[], tuple[Method, Any, Batch
         loss = model.loss(data, 0.5)["loss"]
         optimizer.zero_grad()
         loss.backward()
-        norm = torch.nn.utils.get_total_norm([p.grad for p in model.parameters()])
+        grads = [p.grad for p in model.parameters() if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(grads)
         optimizer.step()
         return loss.item(), norm.item()
 
@@ -227,7 +230,8 @@ def infoseg_step(setup: Setup) -> Iterator[Problem]:
 @case("ac_step", "cpu", "gpu")
 def ac_step(setup: Setup) -> Iterator[Problem]:
     """A step of AC against padding, masked weights, a stored mask and the joint by convolution."""
-    for size, channels, radius, way, goal in QUICK_AC if setup.quick else AC_SETTINGS:
+    settings = QUICK_AC if setup.quick else AC_SETTINGS
+    for size, channels, radius, way, goal in settings:
         count, side, clusters = size
         shape = f"{count}×{channels}×{side}×{side}, {clusters} clusters, T={radius}, "
         shape += "-".join(map(str, way["widths"]))

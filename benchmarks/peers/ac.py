@@ -23,15 +23,16 @@ class PlainAC(torch.nn.Module):
     def masks(self, images: torch.Tensor, ordering: int) -> autoregressive.Masks:
         """Made once for a size of pictures, which all have."""
         if ordering not in self.kept:
-            sides = [-(-side // self.config.stride) for side in images.shape[2:]]
-            made = autoregressive.masks(*sides, (ordering,), str(images.device), images.dtype)
-            self.kept[ordering] = made
+            height, width = (-(-side // self.config.stride) for side in images.shape[2:])
+            place = str(images.device), images.dtype
+            self.kept[ordering] = autoregressive.masks(height, width, (ordering,), *place)
         return self.kept[ordering]
 
     def loss(self, batch: Batch, progress: float) -> dict[str, torch.Tensor]:
-        views = []
+        views: list[torch.Tensor] = []
         for ordering in sample_pair(self.orderings, self.config.sampling):
             kept = self.masks(batch.images, ordering)
             scores = autoregressive.forward(self.network, batch.images, ordering, kept)
             views.append(scores.softmax(1))
-        return {"loss": conv2d_loss(*views, self.config.radius, per_displacement=True)}
+        p, q = views
+        return {"loss": conv2d_loss(p, q, self.config.radius, per_displacement=True)}

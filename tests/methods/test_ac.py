@@ -94,13 +94,12 @@ def test_the_loss_is_that_of_a_straightforward_program(options):
     (first, second) = pairs(method(**options), 1)[0]
     torch.manual_seed(0)
     loss = model.loss(data, 0.0)["loss"]
-    raster = [o - 8 if o > 8 else o for o in (first, second)]
-    kept = peer.masks(6, 6, {first, second}, dtype=torch.float64)
+    kept = peer.masks(6, 6, (first, second), dtype=torch.float64)
     assert first != second
     views = [peer.forward(model.network, data.images, o, kept) for o in (first, second)]
-    expected = conv2d_loss(*(x.softmax(1) for x in views), 2, True)
+    p, q = (x.softmax(1) for x in views)
+    expected = conv2d_loss(p, q, 2, True)
     assert loss.item() == pytest.approx(expected.item(), rel=1e-9)
-    assert raster[0] in RASTER
 
 
 @pytest.mark.parametrize("transform", ["photometric", "flip", "rotation", "all"])
@@ -130,12 +129,13 @@ def test_the_second_view_is_transformed_and_brought_back(transform):
     assert torch.allclose(*views) != colours
 
 
-class PixelByPixel(torch.nn.Conv2d):
+class PixelByPixel(torch.nn.Module):
     def __init__(self):
-        super().__init__(3, 3, 1)
+        super().__init__()
+        self.one = torch.nn.Conv2d(3, 3, 1)
 
     def forward(self, x, ordering, decode=True):
-        return super().forward(x)
+        return self.one(x)
 
 
 def test_invalid_pixels_do_not_count():
@@ -182,7 +182,7 @@ def test_inference_is_that_of_an_ordinary_network(variant, attention):
         for i, block in enumerate(net.blocks):
             convs = []
             for conv in (block.conv1, block.conv2):
-                plain = torch.nn.Conv2d(*conv.weight.shape[1::-1], 3, padding=1)
+                plain = torch.nn.Conv2d(conv.in_channels, conv.out_channels, 3, padding=1)
                 plain.load_state_dict(conv.state_dict())
                 convs.append(plain)
             y = F.relu(convs[1](F.relu(convs[0](y))) + block.shortcut(y))

@@ -1,5 +1,7 @@
 """The networks of AC, and the critic of ARL."""
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -233,15 +235,15 @@ def test_the_shortcut_of_a_strided_block(stride):
     """As a strided convolution; whose gradient is wrong, or ends the process, in some versions."""
     block = autoregressive.Block(3, 16, autoregressive.STRIDES[stride]).double()
     x = pictures(2, 3, 12, 9, dtype=torch.float64)
-    conv, norm = block.shortcut
-    expected = norm(F.conv2d(x, conv.weight, stride=stride)) + block.inside(x)
+    conv: Any = block.shortcut[0]
+    expected = block.shortcut[1](F.conv2d(x, conv.weight, stride=stride)) + block.inside(x)
     torch.testing.assert_close(block(x), expected.relu())
     x = pictures(14, 3, 96, 96).contiguous(memory_format=torch.channels_last)
     block.float()(x).square().sum().backward()
     given = conv.weight.grad.clone()
     block.zero_grad()
     block(x.contiguous()).square().sum().backward()
-    torch.testing.assert_close(given, conv.weight.grad, rtol=1e-3, atol=1e-3)
+    assert (given - conv.weight.grad).norm() < 1e-2 * given.norm()
 
 
 # --- Compilers and layouts ---------------------------------------------------------------------

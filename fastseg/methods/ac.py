@@ -46,6 +46,8 @@ class AC(Ordered):
         config, height, width = self.config, *batch.images.shape[2:]
         # Near the borders zeros beyond them tell all orderings where a pixel is.
         inner = torch.zeros_like(batch.valid)
-        inner[:, config.margin : height - config.margin, config.margin : width - config.margin] = True
+        inner[:, config.margin : height - config.margin, config.margin : width - config.margin] = (
+            True
+        )
         way = {"group": group, "backend": config.backend}
         return {"loss": iic_loss(p, q, config.radius, config.lamb, batch.valid & inner, **way)}

@@ -8,6 +8,10 @@
 //
 #include "product.h"
 //
+#include "patch.h"
+//
+#include "winograd.h"
+//
 #include "masked_conv.h"
 
 // What masked_conv.cpp sees of them.

@@ -3,13 +3,15 @@
 from .base import Method
 from .baselines import KMeans, Random, Supervised
 from .iic import IIC
+from .infoseg import InfoSeg
 from .inmars import InMARS
 
-__all__ = ["IIC", "METHODS", "InMARS", "KMeans", "Method", "Random", "Supervised"]
+__all__ = ["IIC", "METHODS", "InMARS", "InfoSeg", "KMeans", "Method", "Random", "Supervised"]
 
 #: By the name that the commands know.
 METHODS: dict[str, type[Method]] = {
     "iic": IIC,
+    "infoseg": InfoSeg,
     "inmars": InMARS,
     "kmeans": KMeans,
     "random": Random,

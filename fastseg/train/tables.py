@@ -73,4 +73,16 @@ TABLES: dict[str, dict[str, Any]] = {
             "N²": {"segments": "nn", "published": _published(55.2, 52.6)},
         },
     },
+    "infoseg-table2": {
+        "title": "InfoSeg, Table 2: mutual information",
+        "method": "infoseg",
+        "rows": {
+            "IIC": {"objective": "iic", "published": {"coco-stuff-3": 60.2}},
+            "DV, hard": {"objective": "dv", "assignment": "hard",
+                "published": {"coco-stuff-3": 53.9}},
+            "DV, soft": {"objective": "dv", "published": {"coco-stuff-3": 55.1}},
+            "JSD, hard": {"assignment": "hard", "published": {"coco-stuff-3": 67.3}},
+            "JSD, soft": {"published": {"coco-stuff-3": 73.8}},
+        },
+    },
 }  # fmt: skip

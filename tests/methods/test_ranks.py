@@ -13,6 +13,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 OPTIONS: dict[str, dict[str, Any]] = {
     "inmars": {"width": 8, "hidden": (8,), "finer": 4},
     "iic": {"width": 4, "radius": 2, "alternate": False},
+    "infoseg": {"width": 4, "features": 16},
     "supervised": {"width": 4},
 }
 

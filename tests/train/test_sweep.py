@@ -4,18 +4,20 @@ import csv
 import datetime
 import itertools
 import statistics
+from pathlib import Path
 
 import pytest
 
 from fastseg.cli import main
 from fastseg.methods import METHODS
-from fastseg.train import parse
+from fastseg.train import TrainConfig, parse
 from fastseg.train.checkpoint import versions
-from fastseg.train.config import to_flags
+from fastseg.train.config import read_yaml, to_flags
 from fastseg.train.log import read_metrics
 from fastseg.train.restore import restore
 from fastseg.train.tables import TABLES
 
+CONFIGS = Path(__file__).parents[2] / "configs"
 TABLE = """
 title: Widths
 method: tiny
@@ -164,3 +166,15 @@ def test_tables_of_papers_are_made_of_options(name):
         flags = to_flags({**own, **options}, (kind,), label)
         configs.append((method, parse(method, kind, ["--data", "x", "--out", "y", *flags])[1]))
     assert len({repr(config) for config in configs}) == len(table["rows"])
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_shipped_configurations_can_be_read(path, monkeypatch):
+    monkeypatch.chdir(CONFIGS.parent)  # from where rows name their files
+    content = read_yaml(str(path))
+    for label, row in content.get("rows", {"": {"config": str(path)}}).items():
+        name = row.get("method", content["method"])
+        options = {k: v for k, v in row.items() if k not in ("method", "config")}
+        flags = to_flags(options, (TrainConfig, METHODS[name].Config), label)
+        flags += ["--config", row["config"]] if "config" in row else []
+        parse(name, METHODS[name].Config, ["--data", "x", "--out", "y", *flags])

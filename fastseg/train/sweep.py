@@ -19,7 +19,7 @@ from .loop import TrainingError, train
 from .score import BEST, LAST
 from .tables import TABLES
 
-__all__ = ["Sweep", "read_sweep", "run_sweep"]
+__all__ = ["Sweep", "cells", "read_sweep", "run_sweep"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,9 @@ class Sweep:
     """What varies between the rows of a table."""
 
     method: str
-    rows: Mapping[str, Mapping[str, Any]]  #: label → options; "method", "config", "published" too
+    rows: Mapping[str, Mapping[str, Any]]
+    """Label → options; also "method", "config", and "published": data set → accuracy, or one for
+    each variant."""
     title: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)  #: of all rows
 
@@ -58,8 +60,8 @@ def run_sweep(
 ) -> list[dict[str, Any]]:
     """Run every row on every data set with every seed, but for what is done.
 
-    OUT/table.csv gets what is returned, OUT/runs.csv every run's scores, epoch by epoch, and from
-    which commit and when. A run that fails is named on stderr, and the others go on.
+    OUT/table.csv and OUT/table.md get what is returned, OUT/runs.csv every run's scores, epoch by
+    epoch, and from which commit and when. A run that fails is named on stderr; the others go on.
 
     Args:
         out: folder of the runs: OUT/DATA/ROW/SEED.
@@ -101,8 +103,31 @@ def run_sweep(
         published = sweep.rows[label].get("published", {}).get(re.split("[:?]", spec)[0])
         table += _rows(label, spec, lines, published)
     write(Path(out, "table.csv"), csv_bytes(table))
+    write(Path(out, "table.md"), _markdown(sweep.title, cells(table)).encode())
     write(Path(out, "runs.csv"), csv_bytes(runs))
     return table
+
+
+def cells(table: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    """The table as words: a head, and a line for each of its rows."""
+
+    def spread(row: Mapping[str, Any], which: str) -> str:
+        sd = row[f"{which} s.d."]
+        return f"{row[which]:.1f}" + ("" if sd is None else f" ± {sd:.1f}")
+
+    heads = ("accuracy, percent", "data", "variant", LAST, BEST, "published", "mIoU", "seeds")
+    lines: list[tuple[str, ...]] = [heads]
+    for row in table:
+        published = "" if row["published"] is None else f"{row['published']:.1f}"
+        numbers = spread(row, LAST), spread(row, BEST), published, spread(row, "mIoU")
+        lines.append((row["row"], row["data"], row["variant"], *numbers, str(row["seeds"])))
+    return lines
+
+
+def _markdown(title: str, lines: Sequence[tuple[str, ...]]) -> str:
+    heads, *rest = (f"| {' | '.join(line)} |" for line in lines)
+    rule = "| --- " * len(lines[0]) + "|"
+    return "\n".join([*([f"# {title}", ""] if title else []), heads, rule, *rest, ""])
 
 
 @dataclass(frozen=True)
@@ -150,7 +175,7 @@ def _without(argv: Sequence[str], options: set[str]) -> list[str]:
 
 
 def _rows(
-    label: str, spec: str, lines: Sequence[Mapping[str, Any]], published: float | None
+    label: str, spec: str, lines: Sequence[Mapping[str, Any]], published: Any
 ) -> list[dict[str, Any]]:
     rows = []
     for variant in lines[0]["scores"]:
@@ -160,7 +185,8 @@ def _rows(
             found = [100 * line["scores"][variant][which][measure] for line in lines]
             row[name] = statistics.fmean(found)
             row[f"{name} s.d."] = statistics.stdev(found) if len(found) > 1 else None
-        rows.append({**row, "seeds": len(lines), "published": published})
+        known = published.get(variant) if isinstance(published, Mapping) else published
+        rows.append({**row, "seeds": len(lines), "published": known})
     return rows
 
 

@@ -1,9 +1,31 @@
 """Batches to learn from."""
 
+from dataclasses import replace
+from typing import Any
+
 import torch
 
 import fastseg
 from fastseg.data.base import Batch
+from fastseg.methods import METHODS, Method
+
+#: What makes each method small enough for tests that go over all of them.
+ORDERED: dict[str, Any] = {"widths": (8, 8, 8, 8, 8), "attention": True, "orderings": "both"}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "ac": {**ORDERED, "radius": 2, "transform": "all"},
+    "arl": {**ORDERED, "positions": 9, "dimensions": 16, "transform": "all"},
+    "iic": {"width": 4, "radius": 2, "alternate": False},
+    "infoseg": {"width": 4, "features": 16},
+    "inmars": {"backbone": "unet", "width": 4, "hidden": (8,), "finer": 4},
+    "supervised": {"width": 4},
+}
+
+
+def tiny(name: str, channels=3, classes=2, **options) -> Method:
+    """The method with those options, its first weights always the same."""
+    torch.manual_seed(0)
+    kind = METHODS[name]
+    return kind(kind.Config(**{**OPTIONS[name], **options}), channels, classes)
 
 
 def batch(count=2, size=(32, 32), channels=3, superpixels=(), labels=False, seed=0):
@@ -31,3 +53,12 @@ def part(whole: Batch, rows: slice) -> Batch:
         whole.keys[rows],
         labels,
     )
+
+
+def halves(count=4, side=32, seed=0):
+    """Pictures with a dark and a bright side, in each of four ways, with labels."""
+    data = batch(count, (side, side), seed=seed)
+    right = (torch.arange(side) >= side // 2).expand(side, -1)
+    truth = torch.stack([torch.rot90(right, i) for i in range(count)])
+    noise = torch.rand(data.images.shape, generator=torch.Generator().manual_seed(seed)) / 50
+    return replace(data, images=0.1 + 0.7 * truth[:, None] + noise, labels=truth.long())

@@ -54,6 +54,16 @@ def test_every_row_runs_with_every_seed(sweep, tmp_path, capsys):
         ("narrow", "tiny"), ("narrow", "shifted"), ("wide", "tiny"), ("wide", "shifted"),
     ]  # fmt: skip
     assert [row["published"] for row in found] == ["50.25", "50.25", "", ""]
+    lines = (tmp_path / "out" / "table.md").read_text().splitlines()
+    assert lines[0] == "# Widths"
+    assert lines[2].startswith("| accuracy, percent | data | variant | last | best (oracle) | pub")
+    assert len(lines) == 8
+    last = float(found[0]["last"]), float(found[0]["last s.d."])
+    assert lines[4].startswith(
+        f"| narrow | fruits?limit=8 | tiny | {last[0]:.1f} ± {last[1]:.1f} |"
+    )
+    assert " | 50.2 | " in lines[4]
+    assert lines[4].endswith(" | 2 |")
     for label, width in (("narrow", 3), ("wide", 9)):
         runs = [tmp_path / "out" / "fruits_limit=8" / label / seed for seed in "01"]
         trained = [restore(run) for run in runs]
@@ -163,7 +173,7 @@ def test_tables_of_papers_are_made_of_options(name):
         method = row.get("method", table["method"])
         kind = METHODS[method].Config
         own = table.get("options", {}) if method == table["method"] else {}
-        flags = to_flags({**own, **options}, (kind,), label)
+        flags = to_flags({**own, **options}, (TrainConfig, kind), label)
         configs.append((method, parse(method, kind, ["--data", "x", "--out", "y", *flags])[1]))
     assert len({repr(config) for config in configs}) == len(table["rows"])
 

@@ -199,6 +199,7 @@ def info_nce(
     positions: int = 64,
     radius: int = 0,
     generator: torch.Generator | None = None,
+    group: Any = None,
 ) -> torch.Tensor:
     """Negative InfoNCE bound of the mutual information between two feature maps (Ouali et al.,
     "Autoregressive Unsupervised Image Segmentation", ECCV 2020, Eq. 7), in nats.
@@ -219,6 +220,7 @@ def info_nce(
         positions: pixels drawn from each image, at most (H−T)·(W−T).
         radius: T, the largest displacement along an axis, less than the shorter side.
         generator: makes the draws; PyTorch's own if not given.
+        group: as in `infoseg_loss`; ranks tell each other the drawn pixels.
 
     Returns:
         A scalar, float64 if `y` or `y2` is, else float32.
@@ -231,7 +233,6 @@ def info_nce(
     _check_features("y2", y2, "BCHW")
     check_shape("y2", y2, tuple(y.shape))
     check_same_device("y2", y2, "y", y)
-    _check_batch("y", y, len(y))
     height, width = y.shape[2:]
     check_int("radius", radius, 0)
     if radius >= min(height, width):
@@ -245,8 +246,10 @@ def info_nce(
         raise ValueError(f"`positions` must be at most (H−T)·(W−T) = {most}, got {positions}")
     check_generator("generator", generator)
     at, at2 = displaced_positions(positions, height, width, radius, generator, y.device)
-    a, b = (_drawn(x, i).to(_wide(y, y2)) for x, i in ((y, at), (y2, at2)))
-    grad = torch.is_grad_enabled() and (y.requires_grad or y2.requires_grad)
+    drawn = (_drawn(x, i).to(_wide(y, y2)) for x, i in ((y, at), (y2, at2)))
+    a, b = (rows_over(x, group)[0] for x in drawn)
+    _check_batch("y", y, len(a))
+    grad = torch.is_grad_enabled() and (a.requires_grad or b.requires_grad)
     return torch.ops.fastseg.info_nce(a, b, grad)[0]
 
 

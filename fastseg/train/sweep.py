@@ -61,7 +61,8 @@ def run_sweep(
     """Run every row on every data set with every seed, but for what is done.
 
     OUT/table.csv and OUT/table.md get what is returned, OUT/runs.csv every run's scores, epoch by
-    epoch, and from which commit and when. A run that fails is named on stderr, and the others go on.
+    epoch, and from which commit and when. A run that fails is named on stderr, and the others go
+    on.
 
     Args:
         out: folder of the runs: OUT/DATA/ROW/SEED.
@@ -116,7 +117,7 @@ def cells(table: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
         return f"{row[which]:.1f}" + ("" if sd is None else f" ± {sd:.1f}")
 
     heads = ("accuracy, percent", "data", "variant", LAST, BEST, "published", "mIoU", "seeds")
-    lines = [heads]
+    lines: list[tuple[str, ...]] = [heads]
     for row in table:
         published = "" if row["published"] is None else f"{row['published']:.1f}"
         numbers = spread(row, LAST), spread(row, BEST), published, spread(row, "mIoU")

@@ -61,8 +61,7 @@ def run_sweep(
     """Run every row on every data set with every seed, but for what is done.
 
     OUT/table.csv and OUT/table.md get what is returned, OUT/runs.csv every run's scores, epoch by
-    epoch, and from which commit and when. A run that fails is named on stderr, and the others go
-    on.
+    epoch, and from which commit and when. A run that fails is named on stderr; the others go on.
 
     Args:
         out: folder of the runs: OUT/DATA/ROW/SEED.

@@ -53,6 +53,10 @@ class Method(nn.Module, ABC):
         """
         raise NotImplementedError(f"{type(self).__name__} has no loss")
 
+    def resting(self, step: int) -> Iterable[nn.Module]:
+        """The parts whose parameters stay as they are in step 0, 1, … of training."""
+        return ()
+
     def fit(self, batches: Iterable[Batch]) -> None:
         """Learn from one pass over the data, where there is no gradient to follow."""
         raise NotImplementedError(f"{type(self).__name__} learns by its loss")

@@ -2,12 +2,13 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from tqdm import tqdm
 
@@ -117,7 +118,8 @@ def step(run: Run, batch: Batch, stop: Callable[[], bool]) -> tuple[dict[str, fl
     """One step; gives what there is to log, and whether any rank was told to stop."""
     options, place, dtype = run.options, run.place, DTYPES[run.options.precision]
     seed_everything(options.seed, run.at.step)
-    with torch.autocast(place.device.type, dtype, enabled=dtype != torch.float32):
+    half = torch.autocast(place.device.type, dtype, enabled=dtype != torch.float32)
+    with half, resting(run.method.resting(run.at.step)):
         found = run.method.loss(batch.to(place.device), run.at.epoch / run.epochs, place.group)
     run.optimizer.zero_grad(set_to_none=True)
     run.scaler.scale(found["loss"]).backward()
@@ -135,6 +137,20 @@ def step(run: Run, batch: Batch, stop: Callable[[], bool]) -> tuple[dict[str, fl
     run.scaler.step(run.optimizer)
     run.scaler.update()
     return named, stopping > 0
+
+
+@contextmanager
+def resting(parts: Iterable[nn.Module]) -> Iterator[None]:
+    """What is computed meanwhile has no gradient for the parameters of `parts`, so that they and
+    what the optimiser knows of them stay."""
+    parameters = [p for part in parts for p in part.parameters() if p.requires_grad]
+    try:
+        for parameter in parameters:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(True)
 
 
 def check_finite(run: Run, batch: Batch, values: dict[str, float]) -> None:

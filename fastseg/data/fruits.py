@@ -19,11 +19,11 @@ Drawn = tuple[np.ndarray, Colours]  #: distance from the outline, negative insid
 class Fruits(Dataset):
     """An apple, a lemon and a blueberry before a sky, 64×64.
 
-    The sky is the same in each picture and of many colours, from deep blue to orange. The fruits
-    lie anywhere, turned anyhow, one before another, and always look the same. So what belongs
-    together is what occurs together, not what has one colour (the synthetic set of the paper on
-    CIRS, §5.1.1). Samples are drawn from `seed` and their number alone: 10,000 to train, 1,500 each
-    for validation and test.
+    The sky is the same in each picture and of many colours, from deep blue to white. The fruits lie
+    anywhere, turned anyhow, one before another, and always look the same. So what belongs together
+    is what occurs together, not what has one colour (the synthetic set of the thesis on CIRS,
+    §5.1.1, which says so much of its pictures but not how large the fruits are). Samples are drawn
+    from `seed` and their number alone: 10,000 to train, 1,500 each for validation and test.
     """
 
     classes = ("sky", "apple", "lemon", "blueberry")
@@ -78,62 +78,65 @@ def _noise(random: np.random.Generator, cells: int) -> np.ndarray:
 
 
 def _sky(random: np.random.Generator) -> Colours:
-    """Evening: from night blue to orange, with clouds lit from below."""
-    heights = (0.0, 0.3, 0.55, 0.8, 1.0)
-    stops = np.array(
-        [(18, 30, 84), (52, 110, 196), (150, 190, 226), (250, 196, 120), (226, 96, 52)], float
-    )
-    turbulence = sum(_noise(random, cells) * 2 / cells for cells in (2, 4, 8))
-    at = np.clip(np.linspace(0, 1, SIDE)[:, None] + 0.12 * turbulence, 0, 1)
-    sky = np.stack([np.interp(at, heights, stops[:, c]) for c in range(3)], -1)
-    cloud = sum(_noise(random, cells) * 4 / cells for cells in (4, 8, 16))
-    cover = np.clip(1.2 * cloud - 0.1, 0, 0.9)[..., None]
-    light = np.stack(
-        [np.interp(at, (0, 1), ends) for ends in ((96, 255), (104, 214), (140, 190))], -1
-    )
-    return sky + cover * (light - sky) + random.normal(0, 4, (SIDE, SIDE, 1))
+    """From night blue to light blue, one half of it behind white clouds with grey bellies."""
+    down = np.linspace(0, 1, SIDE)[:, None]
+    blue = np.stack([np.interp(down, (0, 1), ends) for ends in ((4, 96), (16, 196), (84, 255))])
+    heap = sum(_noise(random, cells) * 4 / cells for cells in (4, 8, 16))
+    cover = np.clip(0.5 + 5 * (heap - np.median(heap)), 0, 1)
+    belly = np.clip(0.5 + 0.5 * _noise(random, 6), 0, 1)
+    cloud = np.stack([np.interp(belly, (0, 1), (grey, 255)) for grey in (210, 216, 226)])
+    sky = np.moveaxis(blue + cover * (cloud - blue), 0, -1)
+    return sky + random.normal(0, 4, (SIDE, SIDE, 1))
 
 
-def _shaded(x: np.ndarray, y: np.ndarray, size: float, colour: Sequence[float]) -> Colours:
+def _painted(x: np.ndarray, y: np.ndarray, size: float, colour: Sequence[float]) -> Colours:
     """A round body of one colour, lit from its upper left, with a highlight."""
-    light = 1.05 - 0.5 * ((x + 0.4 * size) ** 2 + (y + 0.4 * size) ** 2) / (2.2 * size) ** 2
-    gleam = np.exp(-((x + 0.4 * size) ** 2 + (y + 0.4 * size) ** 2) / (0.2 * size) ** 2)
-    paint = light[..., None] * np.array(colour, float)
-    return paint + 0.7 * gleam[..., None] * (255 - paint)
+    away = ((x + 0.4 * size) ** 2 + (y + 0.4 * size) ** 2) / size**2
+    gleam = 0.7 * np.exp(-away / 0.04)[..., None]
+    paint = (1.08 - 0.13 * away[..., None]) * np.array(colour, float)
+    return paint + gleam * (255 - paint)
+
+
+def _over(paint: Colours, distance: np.ndarray, colour: Sequence[float]) -> Colours:
+    """`paint` with what lies within `distance` 0 in another colour, its edge smoothed."""
+    return paint + np.clip(0.5 - distance, 0, 1)[..., None] * (np.array(colour, float) - paint)
+
+
+def _outlined(distance: np.ndarray, paint: Colours, colour: Sequence[float]) -> Drawn:
+    return distance, _over(paint, abs(distance + 0.6) - 0.6, colour)
 
 
 def _apple(x: np.ndarray, y: np.ndarray) -> Drawn:
     """Red, with a dent at the top and a stem in it."""
-    size = 11.0
+    size = 12.5
     angle = np.arctan2(x, -y)  # 0 at the top
     outline = size * (1 - 0.22 * np.exp(-((angle / 0.35) ** 2)) + 0.04 * np.cos(2 * angle))
-    paint = _shaded(x, y, size, (206, 24, 36))
-    stem = np.maximum(abs(x - 0.1 * (y + size)) - 1.1, abs(y + 0.95 * size) - 3.5)
-    wood = np.clip(0.5 - stem, 0, 1)[..., None]
-    paint += wood * (np.array((92, 60, 24.0)) - paint)
-    return np.minimum(np.hypot(x, y) - outline, stem), paint
+    body = np.hypot(x, y) - outline
+    stem = np.maximum(abs(x - 0.1 * (y + size)) - 1.4, abs(y + 0.9 * size) - 3.5)
+    distance, paint = _outlined(body, _painted(x, y, size, (206, 24, 36)), (84, 6, 18))
+    return np.minimum(distance, stem), _over(paint, stem, (92, 60, 24))
 
 
 def _lemon(x: np.ndarray, y: np.ndarray) -> Drawn:
     """Yellow, longer than wide, with a tip at either end."""
-    body = (np.sqrt((x / 11) ** 2 + (y / 8) ** 2) - 1) * 8
-    tips = np.hypot(np.maximum(abs(x) - 11, 0) * 1.0, y) - 2.6 + np.maximum(9 - abs(x), 0)
-    return np.minimum(body, tips), _shaded(x, y, 9, (246, 214, 44))
+    body = (np.sqrt((x / 12.5) ** 2 + (y / 10) ** 2) - 1) * 10
+    tips = np.hypot(np.maximum(abs(x) - 12, 0), y) - 2.8 + np.maximum(10.5 - abs(x), 0)
+    paint = _painted(x, y, 11, (246, 214, 44))
+    return _outlined(np.minimum(body, tips), paint, (150, 104, 8))
 
 
 def _blueberry(x: np.ndarray, y: np.ndarray) -> Drawn:
     """Dark blue, with a darker star at the top."""
-    size = 7.5
-    paint = _shaded(x, y, size, (62, 70, 140))
-    radius, angle = np.hypot(x - 1, y - 1), np.arctan2(y - 1, x - 1)
-    star = np.clip(2.6 + 0.9 * np.cos(5 * angle) - radius, 0, 1)[..., None]
-    paint += 0.8 * star * (np.array((26, 24, 58.0)) - paint)
-    return np.hypot(x, y) - size, paint
+    size = 10.0
+    radius, angle = np.hypot(x - 1.5, y - 1.5), np.arctan2(y - 1.5, x - 1.5)
+    star = radius - 3.2 - 1.2 * np.cos(5 * angle)
+    paint = _over(_painted(x, y, size, (62, 66, 140)), star, (30, 26, 66))
+    return _outlined(np.hypot(x, y) - size, paint, (18, 16, 48))
 
 
 #: How to draw each, and how far it reaches from its centre.
 FRUITS: Sequence[tuple[Callable[[np.ndarray, np.ndarray], Drawn], float]] = (
-    (_apple, 14.0),
-    (_lemon, 14.0),
-    (_blueberry, 8.0),
+    (_apple, 15.5),
+    (_lemon, 15.5),
+    (_blueberry, 10.5),
 )

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from .checkpoint import Position
 from .extra import extra
 from .score import BEST, LAST, best_of
 
-__all__ = ["METRICS", "Log", "draw", "read_metrics"]
+__all__ = ["METRICS", "Log", "Shown", "draw", "read_metrics", "shown"]
 
 METRICS = "metrics.jsonl"
 GAP = 2  # pixels between pictures
@@ -122,16 +123,53 @@ def _words(line: Mapping[str, Any], epochs: int) -> str:
 # --- Pictures ----------------------------------------------------------------------------------
 
 
-def draw(batch: Batch, predicted: Mapping[str, torch.Tensor], count: int) -> list[np.ndarray]:
-    """Rows of the first `count` samples: picture, variants, truth; what is of no class is black."""
-    maps = [*predicted.values(), *(() if batch.labels is None else (batch.labels,))]
-    most = max((int(labels.max()) + 1 for labels in maps if labels.numel()), default=0)
-    palette = np.concatenate([colours(max(most, 0)), np.zeros((1, 3), np.uint8)])  # −1 is the last
+@dataclass(frozen=True)
+class Shown:
+    """A picture to draw, and what was made of it."""
+
+    image: np.ndarray  #: (H,W,C) uint8
+    predicted: Mapping[str, np.ndarray]  #: (H,W) clusters, −1 for none, of each variant
+    truth: np.ndarray | None  #: (H,W) classes, −1 for none
+
+
+def shown(batch: Batch, predicted: Mapping[str, torch.Tensor], count: int) -> list[Shown]:
+    """The first `count` samples of a batch."""
+    images = (batch.images[:count] * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    maps = {variant: labels[:count].cpu().numpy() for variant, labels in predicted.items()}
+    truth = None if batch.labels is None else batch.labels[:count].cpu().numpy()
+    return [
+        Shown(
+            image, {v: labels[i] for v, labels in maps.items()}, None if truth is None else truth[i]
+        )
+        for i, image in enumerate(images)
+    ]
+
+
+def draw(samples: Sequence[Shown], mappings: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    """Rows: picture, variants, truth; clusters in the colours of the classes they are scored as.
+
+    Args:
+        mappings: class of each cluster, −1 for none, of each variant. Clusters without a class have
+            colours of their own; pixels without a cluster or class are black.
+    """
+    classes = [int(mapping.max(initial=-1)) for mapping in mappings.values()]
+    classes += [int(sample.truth.max(initial=-1)) for sample in samples if sample.truth is not None]
+    count = max(classes, default=-1) + 1
+    black = np.zeros((1, 3), np.uint8)  # what −1 takes
+
+    def painted(labels: np.ndarray, mapping: np.ndarray) -> np.ndarray:
+        loose = count + np.cumsum(mapping < 0) - 1
+        places = np.where(mapping < 0, loose, mapping)
+        palette = colours(max(count, int(places.max(initial=-1)) + 1))
+        return np.concatenate([palette[places], black])[labels]
+
     rows = []
-    for i in range(min(count, len(batch.images))):
-        image = (batch.images[i, :3].cpu() * 255).round().byte().permute(1, 2, 0).numpy()
-        image = np.broadcast_to(image, (*image.shape[:2], 3)) if image.shape[2] == 1 else image
-        rows.append(_stack([image, *(palette[labels[i].cpu().numpy()] for labels in maps)], 1))
+    for sample in samples:
+        image = sample.image[..., :3]
+        panels = [np.broadcast_to(image, (*image.shape[:2], 3)) if image.shape[2] == 1 else image]
+        panels += [painted(labels, mappings[v]) for v, labels in sample.predicted.items()]
+        panels += [] if sample.truth is None else [painted(sample.truth, np.arange(count))]
+        rows.append(_stack(panels, 1))
     return rows
 
 

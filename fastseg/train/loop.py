@@ -17,7 +17,7 @@ from ..predict.files import write
 from .checkpoint import Position
 from .config import TrainConfig, to_yaml
 from .lock import locked
-from .log import Log, draw
+from .log import Log, Shown, draw, shown
 from .ranks import ranks
 from .run import Run, open_run, seed_everything
 from .score import score, summary
@@ -191,18 +191,19 @@ def is_due(run: Run, epoch: int) -> bool:
 
 def evaluate(run: Run, log: Log, stop: Callable[[], bool]) -> dict[str, dict[str, Any]]:
     """Scores of the variants on the test split; the weights and what is to come stay."""
-    rows: list = []
+    samples: list[Shown] = []
 
     def look(batch: Batch, predicted: Any) -> None:
         if stop() and run.place.world == 1:  # ranks could not agree on it here
             raise Stopped(run)
-        rows.extend(draw(batch, predicted, run.options.pictures - len(rows)))
+        samples.extend(shown(batch, predicted, run.options.pictures - len(samples)))
 
     seed_everything(run.options.seed, run.at.step)
     todo = progress(run.batches(run.test, train=False), run, "scoring", train=False)
     device, group = run.place.device, run.place.group
     scores = score(run.method, todo, len(run.test.classes), device, group, look)
-    log.pictures(run.at.step, rows)
+    mappings = {variant: found.mapping for variant, found in scores.items()}
+    log.pictures(run.at.step, draw(samples, mappings))
     return {variant: summary(found) for variant, found in scores.items()}
 
 

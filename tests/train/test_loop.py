@@ -9,11 +9,13 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from fastseg.methods import METHODS
 from fastseg.methods.base import Method
 from fastseg.train import ConfigError, Stopped, TrainingError
 from fastseg.train.lock import locked
+from fastseg.train.log import Shown, draw
 from tests.train.tiny import Tiny, TinyConfig
 
 
@@ -122,6 +124,23 @@ def test_scoring_and_saving_leave_training_alone(bench):
         "00000003.png", "00000006.png",
     ]  # fmt: skip
     assert list((bench.folder / "b/tensorboard").iterdir())
+
+
+def test_clusters_are_drawn_in_the_colours_of_their_classes(bench):
+    """So variants that differ in their clusters' numbers alone look the same."""
+    bench.run("a", pictures=2)
+    with Image.open(bench.folder / "a/pictures/00000006.png") as picture:
+        panels = [np.asarray(picture)[:, x : x + 32] for x in (34, 68)]
+    assert (panels[0] == panels[1]).all()
+    mapping = np.array([2, -1, 0, -1, 1])  # two clusters without a class
+    truth, labels = np.array([[0, 1, 2, -1, 1]]), np.array([[2, 4, 0, -1, 1]])
+    sample = Shown(np.full((1, 5, 1), 7, np.uint8), {"v": labels}, truth)
+    (row,) = draw([sample], {"v": mapping})
+    image, found, true = row[:, :5], row[:, 7:12], row[:, 14:]
+    assert (image == 7).all()
+    assert (found[0, :4] == true[0, :4]).all()
+    assert (true[0, 3] == 0).all()
+    assert len(np.unique(np.concatenate([true[0], found[0, 4:]]), axis=0)) == 5
 
 
 def test_best_is_the_highest_and_last_the_last(bench):

@@ -61,6 +61,13 @@ class Method(nn.Module, ABC):
         """Learn from one pass over the data, where there is no gradient to follow."""
         raise NotImplementedError(f"{type(self).__name__} learns by its loss")
 
+    def measure(self, batches: Iterable[Batch]) -> dict[str, float]:
+        """What else to tell of the test split, all of it, beside the scores of `predict`.
+
+        Called like `predict`.
+        """
+        return {}
+
     @abstractmethod
     def predict(self, batch: Batch) -> dict[str, torch.Tensor]:
         """(B,H,W) int64, the cluster of each pixel, for each of `variants`.

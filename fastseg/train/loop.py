@@ -74,7 +74,8 @@ def train(name: str, config: Any, options: TrainConfig) -> Path:
                 scores = {}
                 if is_due(run, line["epoch"]):
                     run.save()
-                    scores = evaluate(run, log, stop)
+                    line |= measure(run)
+                    scores = evaluate(run, log, stop) if run.test.classes else {}
                 log.epoch(line, scores, run.epochs)
                 run.at = Position(run.at.epoch + 1, 0, run.at.step)
                 run.save()
@@ -184,9 +185,18 @@ def fit(run: Run, stop: Callable[[], bool]) -> dict[str, Any]:
 
 
 def is_due(run: Run, epoch: int) -> bool:
-    """Whether to score after `epoch` epochs: never if the test split has no truth."""
+    """Whether to look at the test split after `epoch` epochs."""
     every = run.options.eval_every
-    return bool(every and run.test.classes and (epoch % every == 0 or epoch == run.epochs))
+    return bool(every and (epoch % every == 0 or epoch == run.epochs))
+
+
+@torch.no_grad()
+def measure(run: Run) -> dict[str, dict[str, float]]:
+    """The method's own numbers of the test split, of which every rank sees all."""
+    run.method.eval()
+    todo = run.batches(run.test, train=False, whole=True)
+    found = run.method.measure(batch.to(run.place.device) for batch in todo)
+    return {"measures": found} if found else {}
 
 
 def evaluate(run: Run, log: Log, stop: Callable[[], bool]) -> dict[str, dict[str, Any]]:

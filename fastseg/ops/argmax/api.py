@@ -43,7 +43,8 @@ def argmax_in_place(p: torch.Tensor, dim: int = 1) -> torch.Tensor:
 
 @impl("fastseg::argmax_in_place", ("CPU", "CUDA"))
 def _argmax_in_place(p: torch.Tensor, dim: int) -> torch.Tensor:
-    return torch.zeros_like(p).scatter_(dim, p.argmax(dim, keepdim=True), 1)
+    # PyTorch's argmax of a few classes takes eight times as long.
+    return torch.zeros_like(p).scatter_(dim, p.max(dim, keepdim=True).indices, 1)
 
 
 @register_fake("fastseg::argmax_in_place")

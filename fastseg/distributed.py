@@ -1,10 +1,11 @@
-"""Sums over the ranks of a data-parallel run."""
+"""Sums over the ranks of a data-parallel run, and what they hold together."""
 
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 
-__all__ = ["sum_over"]
+__all__ = ["rows_over", "sum_over"]
 
 
 class _SumOver(torch.autograd.Function):
@@ -28,3 +29,19 @@ def sum_over(x: torch.Tensor, group: Any) -> torch.Tensor:
     the ranks, as DistributedDataParallel does, makes right.
     """
     return x if group is None else _SumOver.apply(x, group)
+
+
+def rows_over(x: torch.Tensor, group: Any) -> tuple[torch.Tensor, slice]:
+    """All ranks' rows (N,…), which may differ in number, rank by rank, and which of them are this
+    rank's; `x` itself and all if `group` is None. Gradients are as of `sum_over`.
+    """
+    if group is None:
+        return x, slice(None)
+    rank, world = torch.distributed.get_rank(group), torch.distributed.get_world_size(group)
+    mine = torch.zeros(world, dtype=torch.int64, device=x.device)
+    mine[rank] = len(x)
+    counts = sum_over(mine, group).tolist()
+    before, after = sum(counts[:rank]), sum(counts[rank + 1 :])
+    # Each rank fills in its rows, so that one sum tells all ranks everything.
+    rows = sum_over(F.pad(x, (0, 0) * (x.ndim - 1) + (before, after)), group)
+    return rows, slice(before, before + len(x))

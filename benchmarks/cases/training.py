@@ -8,9 +8,10 @@ import torch
 
 import fastseg
 from fastseg.data.base import Batch
-from fastseg.methods import IIC, InMARS, Method
+from fastseg.methods import IIC, InfoSeg, InMARS, Method
 
 from ..images import photographs
+from ..memory import peak_of
 from ..registry import Problem, Setup, Variant, Work, case, require
 
 SIZE = 4, 128, 15  # images, side, classes: COCO-Stuff
@@ -26,6 +27,10 @@ SETTINGS: tuple[tuple[int, Any, Any, float], ...] = (
     (256, "nn", "spp", 1.0),
 )
 QUICK_SETTINGS = ((8, "nn", "resize", 1.0),)
+# InfoSeg with the published network: images, side and classes of COCO-Stuff-3, of COCO-Stuff, of
+# Potsdam, where a batch of 64 would take a minute.
+INFOSEG_SIZES = ((8, 128, 3), (8, 128, 15), (4, 200, 6))
+QUICK_INFOSEG = 2, 32, 3
 
 
 def batch(method: Method, setup: Setup) -> Batch:
@@ -128,3 +133,56 @@ def iic_step(setup: Setup) -> Iterator[Problem]:
     radius = method.config.radius
     shape = f"{count}×3×{side}×{side}, {classes} classes, T={radius}"
     yield problem(setup, shape, make, (method.network, [images] * 2, 0), 1.0)
+
+
+def infoseg_call(way: str, device: str, size: tuple[int, int, int], features: int) -> Callable:
+    """A step of InfoSeg, "fastseg" or "eager": → its loss and the norm of its gradient."""
+    from ..peers.infoseg import Plain
+
+    count, side, classes = size
+    torch.manual_seed(0)
+    method = InfoSeg(InfoSeg.Config(features=features), 3, classes)
+    images, valid = photographs(count, side) / 255, torch.ones(count, side, side, dtype=torch.bool)
+    data = Batch(images, valid, (), torch.arange(count), tuple(map(str, range(count)))).to(device)
+    model = (method if way == "fastseg" else Plain(method)).to(device)
+    optimizer = torch.optim.Adam(model.parameters(), method.config.lr)
+
+    def step() -> tuple[float, float]:
+        torch.manual_seed(0)
+        loss = model.loss(data, 0.5)["loss"] if model is method else model.loss(data)
+        optimizer.zero_grad()
+        loss.backward()
+        norm = torch.nn.utils.get_total_norm([p.grad for p in model.parameters()])
+        optimizer.step()
+        return loss.item(), norm.item()
+
+    return step
+
+
+def warm_infoseg_call(*arguments: Any) -> Callable:
+    """For `peak_of`: the optimiser has its state, what is freed was small."""
+    step = infoseg_call(*arguments)
+    step()
+    return step
+
+
+@case("infoseg_step", "cpu", "gpu")
+def infoseg_step(setup: Setup) -> Iterator[Problem]:
+    """A step of InfoSeg against its features and assignments stored, autograd and Adam for both."""
+    for size in (QUICK_INFOSEG,) if setup.quick else INFOSEG_SIZES:
+        features = 32 if setup.quick else 1024
+        count, side, classes = size
+        variants = []
+        for way in ("fastseg", "eager"):
+            arguments = way, setup.device, size, features
+            memory = partial(peak_of, partial(warm_infoseg_call, *arguments))
+            measured = None if setup.quick or setup.device != "cpu" else memory
+            goal = ("≥", 1.3) if way == "eager" else None
+            variants.append(Variant(way, infoseg_call(*arguments), one, goal, measured))
+
+        def gate(results: dict[str, Any]) -> None:
+            for ours, plain in zip(results["fastseg"], results["eager"], strict=True):
+                require(abs(ours - plain) <= 1e-3 * abs(plain), f"{ours:.6g} is not {plain:.6g}")
+
+        shape = f"{count}×3×{side}×{side}, {classes} classes, P={features}"
+        yield Problem(shape, "step", variants, gate)

@@ -36,6 +36,12 @@ def add_to(commands: argparse._SubParsersAction) -> None:
     add.add_argument("--size", type=count, metavar="N", help="side of the crops (default: as in "
         "training)")  # fmt: skip
     add.add_argument("--batch-size", type=count, metavar="N", help="default: as in training")
+    add.add_argument("--match", type=count, nargs="+", default=(), metavar="N", help="also match "
+        "clusters with classes, many to one, by the labels of N training pictures")  # fmt: skip
+    add.add_argument("--probe", nargs="+", choices=("linear", "mlp"), default=(), help="also train "
+        "these on the frozen features of labelled training pictures")  # fmt: skip
+    add.add_argument("--labelled", type=count, default=100, metavar="N",
+        help="how many pictures the probes see (default: 100)")  # fmt: skip
     add.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: cpu")
     add.add_argument("--workers", type=whole, default=0, metavar="N",
         help="threads that make batches ahead (default: 0)")  # fmt: skip
@@ -74,7 +80,7 @@ def add_truth_values(add: argparse.ArgumentParser) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     from ..train import CheckpointError, ConfigError, MissingExtra, restore, score_run
 
-    names = ("data", "split", "size", "batch_size", "workers")
+    names = ("data", "split", "size", "batch_size", "workers", "match", "probe", "labelled")
     options = {name: getattr(arguments, name) for name in names}
     try:
         trained = restore(arguments.folder, arguments.device)

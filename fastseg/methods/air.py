@@ -8,7 +8,7 @@ from torch import nn
 
 from ..data.base import Batch
 from .base import Method
-from .cirs import Segmenter, connected
+from .cirs import Connected, Segmenter
 from .networks import squared_error
 
 __all__ = ["AIR", "AIRConfig"]
@@ -28,6 +28,15 @@ class AIRConfig:
     dropout: float = 0.4
 
 
+class Autoencoders(nn.ModuleList):
+    """One for each segment."""
+
+    def forward(self, seen: torch.Tensor) -> torch.Tensor:
+        """(B,K,…) → (B,K,…)."""
+        segments = seen.flatten(2).unbind(1)
+        return torch.stack([net(x) for net, x in zip(self, segments, strict=True)], 1).view_as(seen)
+
+
 class AIR(Method):
     """Segments of which each can be drawn again by an autoencoder of its own from few numbers."""
 
@@ -40,9 +49,7 @@ class AIR(Method):
         self.multiple = self.segmenter.multiple
         half = channels * config.side**2, *config.hidden
         widths = *half, config.bottleneck, *reversed(half)
-        self.autoencoders = nn.ModuleList(
-            connected(widths, config.dropout) for _ in range(classes)
-        )
+        self.autoencoders = Autoencoders(Connected(widths, config.dropout) for _ in range(classes))
 
     def loss(self, batch: Batch, progress: float, group: Any = None) -> dict[str, torch.Tensor]:
         """Mean squared error of the segments' reconstructions, put together."""
@@ -52,8 +59,10 @@ class AIR(Method):
         """(B,C,H,W): of each pixel what its segment's autoencoder makes of it. S has its gradient
         through what the autoencoders see, not through the choice of what they are asked for."""
         masks, seen = self.segmenter.cut(batch, self.config.side)
-        drawn = [net(x) for net, x in zip(self.autoencoders, seen.flatten(2).unbind(1), strict=True)]
-        return (torch.stack(drawn, 1).view_as(seen) * masks.detach()[:, :, None]).sum(1)
+        return (self.autoencoders(seen) * masks.detach()[:, :, None]).sum(1)
+
+    def features(self, batch: Batch) -> torch.Tensor:
+        return self.segmenter(batch.images)
 
     def predict(self, batch: Batch) -> dict[str, torch.Tensor]:
-        return {"pixel": self.segmenter(batch.images).argmax(1)}
+        return {"pixel": self.features(batch).argmax(1)}

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from ..data.base import Batch
 from ..distributed import sum_over
 from .base import Method
-from .cirs import between_classes, connected
+from .cirs import Connected, between_classes
 
 __all__ = ["Autoencoder", "AutoencoderConfig"]
 
@@ -41,8 +41,8 @@ class Autoencoder(Method):
     def __init__(self, config: AutoencoderConfig, channels: int, classes: int) -> None:
         super().__init__(config, channels, classes)
         half = channels * config.side**2, *config.hidden
-        self.encoder = connected((*half, config.bottleneck), config.dropout)
-        self.decoder = connected((config.bottleneck, *reversed(half)), config.dropout)
+        self.encoder = Connected((*half, config.bottleneck), config.dropout)
+        self.decoder = Connected((config.bottleneck, *reversed(half)), config.dropout)
 
     @property
     def clusters(self) -> int:

@@ -23,7 +23,7 @@ class Method(nn.Module, ABC):
 
     Config: ClassVar[type]  #: a frozen dataclass; it has `lr`, `batch_size` and `epochs` at least
     variants: ClassVar[tuple[str, ...]]  #: ways to predict, the main one first
-    matching: ClassVar[str] = "one_to_one"  #: of clusters with classes, in evaluation
+    matching: str = "one_to_one"  #: of clusters with classes, in evaluation
     supervised: ClassVar[bool] = False  #: whether its loss sees labels: only of the upper bound
     gradient: ClassVar[bool] = True  #: whether it learns by `loss`; else by `fit`
 
@@ -61,6 +61,15 @@ class Method(nn.Module, ABC):
         """Learn from one pass over the data, where there is no gradient to follow."""
         raise NotImplementedError(f"{type(self).__name__} learns by its loss")
 
+    def prepare(self, batches: Iterable[Batch]) -> None:
+        """What predictions need beyond the weights that `loss` has found: called before scoring and
+        at the end of training, with training batches, as many as it likes to take."""
+
+    def features(self, batch: Batch) -> torch.Tensor:
+        """(B,D,h,w), what `predict` is made from, for probes: the pictures in as many pixels or
+        fewer. Called in evaluation mode and without gradients."""
+        raise NotImplementedError(f"{type(self).__name__} has no features")
+
     def measure(self, batches: Iterable[Batch]) -> dict[str, float]:
         """What else to tell of the test split, all of it, beside the scores of `predict`.
 
@@ -77,6 +86,21 @@ class Method(nn.Module, ABC):
         Args:
             batch: it has all of `superpixels`.
         """
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """The main variant's clusters of whole pictures (B,C,H,W) of values 0 … 1: (B,H,W) int64.
+
+        For `torch.export` and users' own programs.
+
+        Raises:
+            ValueError: the method needs superpixels beside pictures.
+        """
+        if self.superpixels:
+            raise ValueError(f"{type(self).__name__} sees superpixels too: use `predict`")
+        count, _, height, width = images.shape
+        valid = torch.ones(count, height, width, dtype=torch.bool, device=images.device)
+        seeds = torch.zeros(count, dtype=torch.int64)
+        return self.predict(Batch(images, valid, (), seeds, ()))[self.variants[0]]
 
     def optimizer(self) -> torch.optim.Optimizer:
         return torch.optim.Adam(self.parameters(), self.config.lr)

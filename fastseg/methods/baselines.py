@@ -1,6 +1,6 @@
 """What a method must beat, and what it cannot: a random network, K-means, a supervised UNet."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,12 +10,10 @@ import torch.nn.functional as F
 from ..data.base import Batch
 from ..distributed import sum_over
 from .base import Method
+from .clustering import k_means, sample
 from .networks import Backbone, backbone
-from .views import uniform
 
 __all__ = ["KMeans", "KMeansConfig", "Random", "RandomConfig", "Supervised", "SupervisedConfig"]
-
-SAMPLE = 9  # the stream of the pixels that K-means sees
 
 
 @dataclass(frozen=True)
@@ -79,36 +77,16 @@ class KMeans(Method):
 
     @torch.no_grad()
     def fit(self, batches: Iterable[Batch]) -> None:
-        try:
-            from sklearn.cluster import MiniBatchKMeans
-        except ImportError as error:
-            raise ImportError("K-means needs scikit-learn: pip install 'fastseg[train]'") from error
         self.eval()
-        rows = list(self._samples(batches))
-        x = torch.cat(rows).cpu().numpy() if rows else None
-        if x is None or len(x) < self.classes:
-            got = 0 if x is None else len(x)
-            raise ValueError(f"`batches` must have at least {self.classes} valid pixels, got {got}")
-        k_means = MiniBatchKMeans(self.classes, n_init=self.config.restarts, random_state=0)
-        self.centres.copy_(torch.from_numpy(k_means.fit(x).cluster_centers_))
+        config = self.config
+        x, _ = sample(self.features, batches, config.pixels, config.limit)
+        self.centres.copy_(k_means(x, self.classes, config.restarts))
 
-    def _samples(self, batches: Iterable[Batch]) -> Iterator[torch.Tensor]:
-        """(N,D): of each picture valid pixels at random, by its seed."""
-        left = self.config.limit
-        for batch in batches:
-            features = self.network(batch.images).movedim(1, -1)
-            places = (uniform(batch.seeds, self.config.pixels, SAMPLE) + 1) / 2
-            for i in range(min(left, len(features))):
-                valid = features[i][batch.valid[i]]
-                if len(valid):
-                    at = (places[i] * len(valid)).long().clamp(max=len(valid) - 1)
-                    yield valid[at.to(valid.device)]
-            left -= len(features)
-            if left <= 0:
-                return
+    def features(self, batch: Batch) -> torch.Tensor:
+        return self.network(batch.images)
 
     def predict(self, batch: Batch) -> dict[str, torch.Tensor]:
-        features = self.network(batch.images)
+        features = self.features(batch)
         half = self.centres.square().sum(1)[:, None, None] / 2
         nearest = torch.einsum("kc,bchw->bkhw", self.centres, features) - half
         return {"pixel": nearest.argmax(1)}

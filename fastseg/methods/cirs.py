@@ -19,10 +19,10 @@ from .base import Method
 __all__ = [
     "CIRS",
     "CIRSConfig",
+    "Connected",
     "Segmenter",
     "between_classes",
     "class_means",
-    "connected",
     "within_classes",
 ]
 
@@ -44,27 +44,33 @@ class CIRSConfig:
 
 
 class Segmenter(UNet):
-    """S: a UNet that puts each pixel in one segment (§6)."""
+    """S: a UNet that gives each pixel a score for each segment (§6)."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """(B,C,H,W) → masks (B,K,H,W) of 0 and 1, with the gradient of a softmax."""
-        images = images.contiguous(memory_format=torch.channels_last)  # which oneDNN is faster in
-        return argmax_in_place(super().forward(images).softmax(1))
+        """(B,C,H,W) → (B,K,H,W)."""
+        return super().forward(images.contiguous(memory_format=torch.channels_last))
 
     def cut(self, batch: Batch, side: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """The masks of the valid pixels, and the pictures (B,K,C,H,W) seen through each."""
+        """Masks (B,K,H,W) of the valid pixels of each segment, 0 or 1 with the gradient of a
+        softmax, and the pictures (B,K,C,H,W) seen through them."""
         check_shape("batch.images", batch.images, (None, None, side, side))
-        masks = self(batch.images) * batch.valid[:, None]
+        masks = argmax_in_place(self(batch.images).softmax(1)) * batch.valid[:, None]
         return masks, masks[:, :, None] * batch.images[:, None]
 
 
-def connected(widths: Sequence[int], dropout: float) -> nn.Sequential:
+class Connected(nn.Module):
     """Fully connected layers; batch norm, ReLU and dropout between them."""
-    layers = nn.Sequential()
-    for before, after in pairwise(widths):
-        layers.extend([nn.Linear(before, after), nn.BatchNorm1d(after), nn.ReLU()])
-        layers.append(nn.Dropout(dropout))
-    return layers[:-3]
+
+    def __init__(self, widths: Sequence[int], dropout: float) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(*widths[:2]))
+        for before, after in pairwise(widths[1:]):
+            self.layers.extend([nn.BatchNorm1d(before), nn.ReLU(), nn.Dropout(dropout)])
+            self.layers.append(nn.Linear(before, after))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(N,in) → (N,out)."""
+        return self.layers(x)
 
 
 def class_means(features: torch.Tensor, group: Any = None) -> torch.Tensor:
@@ -95,9 +101,9 @@ class CIRS(Method):
         self.segmenter = Segmenter(channels, classes, config.width)
         self.multiple = self.segmenter.multiple
         length = channels * config.side**2 + 1
-        self.g = connected((length, *config.hidden, config.features), config.dropout)
+        self.g = Connected((length, *config.hidden, config.features), config.dropout)
         # Else g could scale its features, and the loss with them, without end.
-        self.g.append(nn.BatchNorm1d(config.features, affine=False))
+        self.g.layers.append(nn.BatchNorm1d(config.features, affine=False))
 
     def resting(self, step: int) -> Iterable[nn.Module]:
         """S and g learn in turns (§7.4), or both in each step (§6)."""
@@ -108,7 +114,7 @@ class CIRS(Method):
 
     def loss(self, batch: Batch, progress: float, group: Any = None) -> dict[str, torch.Tensor]:
         """α₁·(variance within classes) − α₂·(variance between them) (§5)."""
-        features = self.features(batch)
+        features = self.describe(batch)
         means = class_means(features, group)
         within, between = within_classes(features, means, group), between_classes(means)
         first, second = self.config.alpha
@@ -118,12 +124,15 @@ class CIRS(Method):
             "between": between.detach(),
         }
 
-    def features(self, batch: Batch) -> torch.Tensor:
+    def describe(self, batch: Batch) -> torch.Tensor:
         """(B,K,D): what g makes of the pixels of each segment, the others black, and its number."""
         _, seen = self.segmenter.cut(batch, self.config.side)
         numbers = torch.arange(self.classes).to(seen).expand(len(seen), -1)
         seen = torch.cat((seen.flatten(2), numbers[..., None]), 2)
         return self.g(seen.flatten(0, 1)).unflatten(0, seen.shape[:2])
 
+    def features(self, batch: Batch) -> torch.Tensor:
+        return self.segmenter(batch.images)
+
     def predict(self, batch: Batch) -> dict[str, torch.Tensor]:
-        return {"pixel": self.segmenter(batch.images).argmax(1)}
+        return {"pixel": self.features(batch).argmax(1)}

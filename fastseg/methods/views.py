@@ -9,10 +9,20 @@ from collections.abc import Iterator, Sequence
 import torch
 import torch.nn.functional as F
 
-__all__ = ["flip", "gaussian", "jitter", "random_affine", "sobel", "uniform", "warp", "warp_labels"]
+__all__ = [
+    "flip",
+    "gaussian",
+    "jitter",
+    "quarter_turn",
+    "random_affine",
+    "sobel",
+    "uniform",
+    "warp",
+    "warp_labels",
+]
 
 GREY = (0.299, 0.587, 0.114)
-AFFINE, JITTER, FLIP, NOISE = range(1, 5)  # streams
+AFFINE, JITTER, FLIP, NOISE, TURN = range(1, 6)  # streams
 
 
 def _generators(
@@ -91,6 +101,24 @@ def flip(x: torch.Tensor, seeds: torch.Tensor, p: float = 0.5, stream: int = FLI
     """(B,…,W) mirrored left to right in a share `p` of samples; again undoes it."""
     mirrored = (uniform(seeds, 1, stream) < 2 * p - 1).to(x.device)
     return torch.where(mirrored.view(-1, *[1] * (x.ndim - 1)), x.flip(-1), x)
+
+
+def quarter_turn(
+    x: torch.Tensor, seeds: torch.Tensor, back: bool = False, stream: int = TURN
+) -> torch.Tensor:
+    """(B,…,N,N) turned by 0°, 90°, 180° or 270°, or `back` again.
+
+    Raises:
+        ValueError: `x` is not square.
+    """
+    if x.shape[-1] != x.shape[-2]:
+        raise ValueError(f"`x` must be square to be turned, got {x.shape[-2]}×{x.shape[-1]}")
+    quarters = (2 * uniform(seeds, 1, stream) + 2).long().to(x.device)
+    quarters = quarters.view(-1, *[1] * (x.ndim - 1))
+    for turns in (1, 2):
+        turned = torch.rot90(x, -turns if back else turns, (-2, -1))
+        x = torch.where((quarters & turns).bool(), turned, x)
+    return x
 
 
 # --- Colour ------------------------------------------------------------------------------------

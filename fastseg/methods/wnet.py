@@ -10,6 +10,7 @@ from ..distributed import sum_over
 from ..nn import UNet
 from ..ops.ncut import soft_ncut
 from .base import Method
+from .cirs import Segmenter
 from .networks import squared_error
 
 __all__ = ["WNet", "WNetConfig"]
@@ -38,15 +39,14 @@ class WNet(Method):
 
     def __init__(self, config: WNetConfig, channels: int, classes: int) -> None:
         super().__init__(config, channels, classes)
-        self.encoder = UNet(channels, classes, config.width)
+        self.encoder = Segmenter(channels, classes, config.width)
         self.decoder = UNet(classes, channels, config.width)
         self.multiple = self.encoder.multiple
 
     def loss(self, batch: Batch, progress: float, group: Any = None) -> dict[str, torch.Tensor]:
         """Reconstruction + λ·(soft normalised cut), in one step where the paper takes one each."""
         config = self.config
-        images = batch.images.contiguous(memory_format=torch.channels_last)
-        p = self.encoder(images).softmax(1)
+        p = self.encoder(batch.images).softmax(1)
         reconstruction = squared_error(self.decoder(p), batch, group)
         cuts = soft_ncut(
             p * batch.valid[:, None],
@@ -64,6 +64,8 @@ class WNet(Method):
             "cut": cut.detach(),
         }
 
+    def features(self, batch: Batch) -> torch.Tensor:
+        return self.encoder(batch.images)
+
     def predict(self, batch: Batch) -> dict[str, torch.Tensor]:
-        images = batch.images.contiguous(memory_format=torch.channels_last)
-        return {"pixel": self.encoder(images).argmax(1)}
+        return {"pixel": self.features(batch).argmax(1)}

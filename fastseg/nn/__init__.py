@@ -2,6 +2,7 @@
 
 from .autoregressive import AutoregressiveBlock, AutoregressiveNet, Critic
 from .hourglass import Hourglass
+from .infoseg import InfoSegNet
 from .losses import (
     Entropies,
     class_entropies,
@@ -23,6 +24,7 @@ __all__ = [
     "Critic",
     "Entropies",
     "Hourglass",
+    "InfoSegNet",
     "MaskedConv2d",
     "OrderedAttention",
     "RegionEmbedding",

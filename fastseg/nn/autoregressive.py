@@ -62,8 +62,19 @@ class AutoregressiveBlock(nn.Module):
 
     def forward(self, x: torch.Tensor, ordering: int | None = None) -> torch.Tensor:
         """(B,C,H,W), ordering as of `MaskedConv2d` → (B,out_channels,H,W)."""
-        inside = self.dropout(self.conv1(x, ordering))
-        return self.conv2(inside, ordering, self.shortcut(x))
+        inside = self.dropout(_convolve(self.conv1, x, ordering))
+        return _convolve(self.conv2, inside, ordering, self.shortcut(x))
+
+
+def _convolve(
+    conv: MaskedConv2d, x: torch.Tensor, ordering: int | None, residual: torch.Tensor | None = None
+) -> torch.Tensor:
+    seen = conv.ordering if ordering is None else ordering
+    if seen or not torch.compiler.is_exporting():
+        return conv(x, ordering, residual)
+    # An exported program is to run where fastseg is not.
+    y = F.conv2d(x, conv.weight, conv.bias, padding=1)
+    return torch.relu(y if residual is None else y + residual)
 
 
 class Block(nn.Module):
@@ -209,27 +220,34 @@ class AutoregressiveNet(nn.Module):
         self.decoder = nn.Conv2d(self.channels, num_classes, 1)
 
     @overload
-    def forward(self, x: torch.Tensor, ordering: int | None = None) -> torch.Tensor: ...
+    def forward(
+        self, x: torch.Tensor, ordering: int | None = None, decode: bool = True
+    ) -> torch.Tensor: ...
 
     @overload
-    def forward(self, x: torch.Tensor, ordering: Sequence[int]) -> tuple[torch.Tensor, ...]: ...
+    def forward(
+        self, x: torch.Tensor, ordering: Sequence[int], decode: bool = True
+    ) -> tuple[torch.Tensor, ...]: ...
 
-    def forward(self, x, ordering=None):
+    def forward(self, x, ordering=None, decode=True):
         """Scores of each pixel, before softmax.
 
         Args:
             x: (B,in_channels,H,W), float.
             ordering: from 0, which sees everything, for inference, to 16; or several, for which h
                 is computed once.
+            decode: apply d; else the result is that of `features`.
 
         Returns:
             (B,K,H,W), or a tuple of them, one for each ordering.
         """
         views = [ordering] if not isinstance(ordering, Sequence) else ordering
-        scores = [self.decoder(y) for y in self.features(x, views)]
-        size = tuple(x.shape[2:])
-        scores = [F.interpolate(y, size, mode="bilinear", align_corners=False) for y in scores]
-        return tuple(scores) if isinstance(ordering, Sequence) else scores[0]
+        maps = self.features(x, views)
+        if decode:
+            size = tuple(x.shape[2:])
+            scores = map(self.decoder, maps)
+            maps = [F.interpolate(y, size, mode="bilinear", align_corners=False) for y in scores]
+        return tuple(maps) if isinstance(ordering, Sequence) else maps[0]
 
     def features(
         self, x: torch.Tensor, orderings: Sequence[int | None] = (None,)

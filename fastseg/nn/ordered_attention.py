@@ -28,7 +28,7 @@ class OrderedAttention(nn.Module):
         channels: d, of queries, keys and values together over the heads; C if None.
         heads: `channels` must be a multiple of it. The paper has one.
         out_channels: of the merge; C if None.
-        backend: of `ordered_attention`.
+        backend: of `ordered_attention`; "auto" is PyTorch's own attention in ordering 0.
 
     Raises:
         TypeError, ValueError: an argument is not as above.
@@ -77,7 +77,9 @@ class OrderedAttention(nn.Module):
         place = height, width, ordering
         tokens = reorder(x.flatten(2).mT, *place)  # (B,N,C)
         q, k, v = self.qkv(tokens).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        seen = ordered_attention(q, k, v, height, width, min(ordering, 1), backend=self.backend)
+        ordinary = ordering == 0 and self.backend == "auto"
+        backend = "torch" if ordinary else self.backend
+        seen = ordered_attention(q, k, v, height, width, min(ordering, 1), backend=backend)
         attended, own = self.merge.weight.split(self.in_channels, 1)
         out = F.linear(tokens, own, self.merge.bias)
         out = out + F.linear(seen.transpose(1, 2).flatten(2), attended @ self.project.weight)

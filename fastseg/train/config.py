@@ -71,6 +71,13 @@ class TrainConfig:
     workers: int = _free(0)
     #: Epochs between scores on the test split; 0: none.
     eval_every: int = _free(1)
+    #: After the last epoch, also match clusters with classes, many to one, by the labels of so many
+    #: training pictures.
+    match: tuple[int, ...] = _free(())
+    #: After the last epoch, also train these on the frozen features of labelled training pictures.
+    probe: tuple[Literal["linear", "mlp"], ...] = _free(())
+    #: How many pictures the probes see.
+    labelled: int = _free(100)
     #: Steps between checkpoints inside an epoch; 0: only at its end.
     save_every: int = _free(0)
     #: Write RUN/tensorboard.
@@ -84,6 +91,9 @@ class TrainConfig:
         for name in ("seed", "workers", "eval_every", "save_every", "pictures"):
             if (value := getattr(self, name)) < 0:
                 raise ConfigError(f"`--{name.replace('_', '-')}` must be at least 0, got {value}")
+        for name, least in (("match", min(self.match, default=1)), ("labelled", self.labelled)):
+            if least < 1:
+                raise ConfigError(f"`--{name}` must be at least 1, got {least}")
         if self.clip is not None and not self.clip > 0:
             raise ConfigError(f"`--clip` must be greater than 0, got {self.clip}")
 

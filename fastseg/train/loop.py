@@ -16,6 +16,7 @@ from ..data import Batch, count_batches
 from ..predict.files import write
 from .checkpoint import Position
 from .config import TrainConfig, to_yaml
+from .labelled import Lessons
 from .lock import locked
 from .log import Log, Shown, draw, shown
 from .ranks import ranks
@@ -71,11 +72,13 @@ def train(name: str, config: Any, options: TrainConfig) -> Path:
         with Log(run.out, run.at, options.tensorboard, quiet=place.rank > 0) as log:
             while run.at.epoch < run.epochs:
                 line = learn(run, log, stop) if run.method.gradient else fit(run, stop)
-                scores = {}
-                if is_due(run, line["epoch"]):
+                scores, last = {}, line["epoch"] == run.epochs
+                if is_due(run, line["epoch"]) or last:
                     run.save()
+                    prepare(run, stop)
+                if is_due(run, line["epoch"]):
                     line |= measure(run)
-                    scores = evaluate(run, log, stop) if run.test.classes else {}
+                    scores = evaluate(run, log, stop, last) if run.test.classes else {}
                 log.epoch(line, scores, run.epochs)
                 run.at = Position(run.at.epoch + 1, 0, run.at.step)
                 run.save()
@@ -172,16 +175,28 @@ def fit(run: Run, stop: Callable[[], bool]) -> dict[str, Any]:
     """The one pass of a method that follows no gradient, the same on every rank; its line."""
     at, begun = run.at, time.perf_counter()
 
-    def watched() -> Iterator[Batch]:
-        for batch in progress(run.batches(run.data, train=True, whole=True), run, "fitting"):
-            if stop():
-                raise Stopped(run)
+    def counted() -> Iterator[Batch]:
+        for batch in watched(run, stop, "fitting"):
             at.step += 1
-            yield batch.to(run.place.device)
+            yield batch
 
     seed_everything(run.options.seed, 0)
-    run.method.fit(watched())
+    run.method.fit(counted())
     return {"epoch": 1, "step": at.step, "seconds": time.perf_counter() - begun}
+
+
+def prepare(run: Run, stop: Callable[[], bool]) -> None:
+    """What predictions need beyond weights, the same on every rank; training stays as it is."""
+    seed_everything(run.options.seed, run.at.step)
+    run.method.prepare(watched(run, stop, "preparing"))
+
+
+def watched(run: Run, stop: Callable[[], bool], what: str) -> Iterator[Batch]:
+    """An epoch's training batches, whole on every rank."""
+    for batch in progress(run.batches(run.data, train=True, whole=True), run, what):
+        if stop():
+            raise Stopped(run)
+        yield batch.to(run.place.device)
 
 
 def is_due(run: Run, epoch: int) -> bool:
@@ -199,8 +214,9 @@ def measure(run: Run) -> dict[str, dict[str, float]]:
     return {"measures": found} if found else {}
 
 
-def evaluate(run: Run, log: Log, stop: Callable[[], bool]) -> dict[str, dict[str, Any]]:
-    """Scores of the variants on the test split; the weights and what is to come stay."""
+def evaluate(run: Run, log: Log, stop: Callable[[], bool], last: bool) -> dict[str, dict[str, Any]]:
+    """Scores of the variants on the test split, and at the `last` of what few labels add; the
+    weights and what is to come stay."""
     samples: list[Shown] = []
 
     def look(batch: Batch, predicted: Any) -> None:
@@ -211,8 +227,9 @@ def evaluate(run: Run, log: Log, stop: Callable[[], bool]) -> dict[str, dict[str
     seed_everything(run.options.seed, run.at.step)
     todo = progress(run.batches(run.test, train=False), run, "scoring", train=False)
     device, group = run.place.device, run.place.group
-    scores = score(run.method, todo, len(run.test.classes), device, group, look)
-    mappings = {variant: found.mapping for variant, found in scores.items()}
+    lessons = run.lessons() if last else Lessons()
+    scores = score(run.method, todo, len(run.test.classes), device, group, look, lessons)
+    mappings = {variant: scores[variant].mapping for variant in run.method.variants}
     log.pictures(run.at.step, draw(samples, mappings))
     return {variant: summary(found) for variant, found in scores.items()}
 

@@ -1,10 +1,10 @@
 """A run that has been trained: its method to predict with, and its scores."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from tqdm import tqdm
@@ -14,6 +14,7 @@ from ..methods import METHODS
 from ..methods.base import Method
 from .checkpoint import CHECKPOINT, CheckpointError, Position, load
 from .config import ConfigError, TrainConfig, build
+from .labelled import learn_from
 from .log import read_metrics
 from .run import geometry_of, seed_everything
 from .score import BEST, LAST, best_of, score, summary
@@ -76,13 +77,17 @@ def score_run(
     size: int | tuple[int, int] | None = None,
     workers: int = 0,
     cache: str | None = None,
+    match: Sequence[int] = (),
+    probe: Sequence[Literal["linear", "mlp"]] = (),
+    labelled: int = 100,
     progress: bool = False,
 ) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
     """Score the last weights on a data set, and put the best epoch of training beside them.
 
     Args:
         data, split, batch_size, size: those of the training if None.
-        workers, cache: as in `TrainConfig`.
+        workers, cache, match, probe, labelled: as in `TrainConfig`; the training pictures are those
+            of `data`.
         progress: draw a bar on stderr.
 
     Returns:
@@ -100,6 +105,9 @@ def score_run(
         data=data or options.data,
         eval_split=split or options.eval_split,
         size=size or options.size,
+        match=tuple(match),
+        probe=tuple(probe),
+        labelled=labelled,
     )
     test = open_dataset(options.data, options.eval_split)
     if not test.classes:
@@ -109,22 +117,28 @@ def score_run(
             f"{options.data} has {test.channels} channels, {trained.folder} takes {method.channels}"
         )
     count = batch_size or trained.config.batch_size
+    geometry = geometry_of(test, options, method.multiple)
+    regions: dict[str, Any] = {
+        "superpixels": method.superpixels,
+        "cache": cache or options.cache or trained.folder / "superpixels",
+    }
     todo = batches(
         test,
-        geometry_of(test, options, method.multiple),
+        geometry,
         count,
         seed=options.seed,
         epoch=0,
         workers=workers,
         train=False,
-        superpixels=method.superpixels,
-        cache=cache or options.cache or trained.folder / "superpixels",
+        **regions,
     )
     total = count_batches(test, count, train=False)
     shown = tqdm(todo, "scoring", total, leave=False, disable=not progress, unit="batch")
     seed_everything(options.seed, trained.position.step)
     device = next(iter(method.state_dict().values()), torch.zeros(0)).device
-    scores = score(method, shown, len(test.classes), device)
+    pictures = open_dataset(options.data, options.split) if match or probe else test
+    lessons = learn_from(method, pictures, geometry, options, count, device, **regions)
+    scores = score(method, shown, len(test.classes), device, lessons=lessons)
     best = best_of(read_metrics(trained.folder)) if same else {}
     rows = []
     for variant, found in scores.items():

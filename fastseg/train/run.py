@@ -14,6 +14,7 @@ from ..methods import METHODS
 from ..methods.base import Method
 from .checkpoint import CHECKPOINT, Position, load, save, versions
 from .config import ConfigError, TrainConfig, build, differences
+from .labelled import Lessons, check_lessons, learn_from
 from .ranks import Ranks, normalise_over
 
 __all__ = ["Run", "geometry_of", "open_run", "seed_everything"]
@@ -68,6 +69,19 @@ class Run:
             labels=self.method.supervised,
         )
 
+    def lessons(self) -> Lessons:
+        """Of the labels that the options let it see after training."""
+        return learn_from(
+            self.method,
+            self.data,
+            self.geometry,
+            self.options,
+            self.config.batch_size,
+            self.place.device,
+            superpixels=self.method.superpixels,
+            cache=self.options.cache or self.out / "superpixels",
+        )
+
     def save(self) -> None:
         """Write the checkpoint."""
         if self.place.rank == 0:
@@ -88,6 +102,7 @@ def open_run(name: str, config: Any, options: TrainConfig, place: Ranks) -> Run:
         raise ConfigError(f"`--classes` must be given: {options.data} has no truth to count them")
     seed_everything(options.seed)
     method = METHODS[name](config, data.channels, classes).to(place.device)
+    check_lessons(method, data, options)
     if options.batch_norm == "sync" and place.group is not None:
         normalise_over(method, place.group)
     if options.compile:

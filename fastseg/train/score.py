@@ -14,6 +14,7 @@ import torch
 from ..data.base import Batch
 from ..methods.base import Method
 from ..metrics import SegmentationMetrics, SegmentationScores
+from .labelled import Lessons
 
 __all__ = ["BEST", "LAST", "best_of", "score", "summary"]
 
@@ -28,6 +29,7 @@ def score(
     device: torch.device,
     group: Any = None,
     look: Callable[[Batch, Mapping[str, torch.Tensor]], None] = lambda batch, predicted: None,
+    lessons: Lessons = Lessons(),  # noqa: B008  # it cannot change
 ) -> dict[str, SegmentationScores]:
     """Score every variant on batches with labels, matched once over all their pixels.
 
@@ -37,11 +39,13 @@ def score(
         classes: number of classes in the truth.
         group: ranks that have other batches of the same set.
         look: is called with each batch and what was predicted of it.
+        lessons: of a few labels; each is scored beside the variants.
     """
     metrics = {
         variant: SegmentationMetrics(method.clusters, classes, method.matching, group=group)
         for variant in method.variants
     }
+    probed = {name: SegmentationMetrics(classes, classes, group=group) for name in lessons.probes}
     training = method.training
     method.eval()
     try:
@@ -50,10 +54,17 @@ def score(
             predicted = method.predict(batch)
             for variant, counter in metrics.items():
                 counter.update(predicted[variant], batch.labels)
+            for name, found in lessons.probe(method, batch).items():
+                probed[name].update(found, batch.labels)
             look(batch, predicted)
     finally:
         method.train(training)
-    return {variant: counter.to(device).compute() for variant, counter in metrics.items()}
+    scores = {variant: counter.to(device).compute() for variant, counter in metrics.items()}
+    for name, (variant, mapping) in lessons.mappings.items():
+        scores[name] = metrics[variant].compute(mapping)
+    for name, counter in probed.items():
+        scores[name] = counter.to(device).compute(range(classes))
+    return scores
 
 
 def summary(scores: SegmentationScores) -> dict[str, Any]:

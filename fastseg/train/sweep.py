@@ -25,7 +25,8 @@ class Sweep:
     """What varies between the rows of a table."""
 
     method: str
-    rows: Mapping[str, Mapping[str, Any]]  #: label → options; "method" and "published" too
+    rows: Mapping[str, Mapping[str, Any]]
+    """Label → options; also "method", and "published": data set → accuracy, or one by variant."""
     title: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)  #: of all rows
 
@@ -122,7 +123,7 @@ def _job(sweep: Sweep, label: str, spec: str, seed: int, out: Path, argv: Sequen
 
 
 def _rows(
-    label: str, spec: str, lines: Sequence[Mapping[str, Any]], published: float | None
+    label: str, spec: str, lines: Sequence[Mapping[str, Any]], published: Any
 ) -> list[dict[str, Any]]:
     rows = []
     for variant in lines[0]["scores"]:
@@ -131,7 +132,8 @@ def _rows(
             found = [100 * line["scores"][variant][which]["accuracy"] for line in lines]
             row[which] = statistics.fmean(found)
             row[f"{which} s.d."] = statistics.stdev(found) if len(found) > 1 else None
-        rows.append({**row, "seeds": len(lines), "published": published})
+        known = published.get(variant) if isinstance(published, Mapping) else published
+        rows.append({**row, "seeds": len(lines), "published": known})
     return rows
 
 

@@ -15,17 +15,31 @@ def _published(coco: float, potsdam: float) -> dict[str, float]:
     return {"coco-stuff-3": coco, "potsdam-3": potsdam}
 
 
+def _potsdam(six: Any, three: Any) -> dict[str, dict[str, Any]]:
+    """AC's ablations are of these two."""
+    return {"published": {"potsdam-6": six, "potsdam-3": three}}
+
+
+def _by_variant(clustering: float, linear: float, mlp: float) -> dict[str, float]:
+    return {"pixel": clustering, "linear probe": linear, "mlp probe": mlp}
+
+
+# What the methods of several papers are compared with.
+PRIOR = {
+    "random CNN": {"method": "random", "published": {**_published(37.3, 38.2),
+        "coco-stuff-15": 19.4, "potsdam-6": 28.3}},
+    "K-means": {"method": "kmeans", "published": {**_published(52.2, 45.7),
+        "coco-stuff-15": 14.1, "potsdam-6": 35.3}},
+    "IIC": {"method": "iic", "published": {**_published(72.3, 65.1),
+        "coco-stuff-15": 27.7, "potsdam-6": 45.4}},
+}  # fmt: skip
+
 TABLES: dict[str, dict[str, Any]] = {
     "inmars-table1": {
         "title": "InMARS, Table I: accuracy",
         "method": "inmars",
         "rows": {
-            "random CNN": {"method": "random", "published": {**_published(37.3, 38.2),
-                "coco-stuff-15": 19.4, "potsdam-6": 28.3}},
-            "K-means": {"method": "kmeans", "published": {**_published(52.2, 45.7),
-                "coco-stuff-15": 14.1, "potsdam-6": 35.3}},
-            "IIC": {"method": "iic", "published": {**_published(72.3, 65.1),
-                "coco-stuff-15": 27.7, "potsdam-6": 45.4}},
+            **PRIOR,
             "InMARS": {"published": {**_published(72.8, 68.8),
                 "coco-stuff-15": 30.3, "potsdam-6": 46.9}},
             "supervised": {"method": "supervised", "published": {**_published(84.7, 80.2),
@@ -71,6 +85,98 @@ TABLES: dict[str, dict[str, Any]] = {
             "N": {"segments": "n", "published": _published(54.5, 51.4)},
             "2 N": {"segments": "2n", "published": _published(55.3, 52.1)},
             "N²": {"segments": "nn", "published": _published(55.2, 52.6)},
+        },
+    },
+    "ac-table1a": {
+        "title": "AC, Table 1a: network",
+        "method": "ac",
+        "rows": {
+            "random CNN": {"method": "random", **_potsdam(28.5, 38.2)},
+            "F1": {"variant": "F1", **_potsdam(39.3, 56.3)},
+            "F2": {"variant": "F2", **_potsdam(46.4, 66.4)},
+            "F3": {"variant": "F3", **_potsdam(47.9, 64.5)},
+            "F4": {"variant": "F4", **_potsdam(35.1, 63.4)},
+            "F5": {"variant": "F5", **_potsdam(40.7, 51.9)},
+        },
+    },
+    "ac-table1b": {
+        "title": "AC, Table 1b: number of orderings",
+        "method": "ac",
+        "rows": {
+            "2": {"subset": 2, **_potsdam(43.2, 59.5)},
+            "4": {"subset": 4, **_potsdam(45.6, 63.55)},
+            "8": {"subset": 8, **_potsdam(46.4, 66.4)},
+        },
+    },
+    "ac-table1c": {
+        "title": "AC, Table 1c: orderings and attention",
+        "method": "ac",
+        "rows": {
+            "raster": {"orderings": "raster", **_potsdam(45.2, 61.0)},
+            "raster, attention": {"attention": True, **_potsdam(47.9, 66.3)},
+            "zigzag, attention": {"orderings": "zigzag", "attention": True,
+                **_potsdam(47.8, 66.5)},
+            "both, attention": {"orderings": "both", "attention": True, **_potsdam(49.3, 65.4)},
+        },
+    },
+    "ac-table1d": {
+        "title": "AC, Table 1d: sampling of orderings",
+        "method": "ac",
+        "rows": {
+            "random": {"sampling": "random", **_potsdam(46.4, 66.4)},
+            "no repetition": {"sampling": "no_repetition", **_potsdam(48.6, 64.8)},
+            "hard": {"sampling": "hard", **_potsdam(48.9, 65.2)},
+        },
+    },
+    "ac-table1e": {
+        "title": "AC, Table 1e: transform of the second view",
+        "method": "ac",
+        "rows": {
+            "none": {"transform": "none", **_potsdam(46.4, 66.4)},
+            "colour jittering": {"transform": "photometric", **_potsdam(47.9, 65.5)},
+            "flip": {"transform": "flip", **_potsdam(46.7, 68.0)},
+            "rotation": {"transform": "rotation", **_potsdam(48.5, 68.3)},
+            "all": {"transform": "all", **_potsdam(48.5, 68.3)},
+        },
+    },
+    "ac-table1f": {
+        "title": "AC, Table 1f: dropout",
+        "method": "ac",
+        "rows": {
+            "0": {"dropout": 0.0, **_potsdam(46.4, 66.4)},
+            "0.1": {"dropout": 0.1, **_potsdam(47.9, 64.7)},
+            "0.2": {"dropout": 0.2, **_potsdam(46.9, 65.1)},
+        },
+    },
+    "ac-table2": {
+        "title": "AC, Table 2: AC and ARL; clusters, and probes of frozen features",
+        "method": "ac",
+        "rows": {
+            "random CNN": {"method": "random", **_potsdam(28.5, 38.2)},
+            "AC": {"probe": ["linear", "mlp"],
+                **_potsdam(_by_variant(46.4, 23.7, 68.0), _by_variant(66.4, 41.4, 81.8))},
+            "ARL": {"method": "arl", "probe": ["linear", "mlp"],
+                **_potsdam(_by_variant(45.1, 23.7, 47.6), _by_variant(57.1, 38.5, 63.5))},
+        },
+    },
+    "ac-table3": {
+        "title": "AC, Table 3: accuracy",
+        "method": "ac",
+        "rows": {
+            **PRIOR,
+            "AC": {"published": {**_published(72.9, 66.5),
+                "coco-stuff-15": 30.8, "potsdam-6": 49.3}},
+        },
+    },
+    "ac-fig7": {  # the figure's numbers are not in print
+        "title": "AC, Fig. 7: overclustering, matched by the labels of so many pictures",
+        "method": "ac",
+        "options": {"match": [10, 30, 100, 300]},
+        "rows": {
+            "as many as classes": {},
+            "K = 12": {"overclusters": 12},
+            "K = 24": {"overclusters": 24},
+            "K = 48": {"overclusters": 48},
         },
     },
 }  # fmt: skip

@@ -1,9 +1,35 @@
 """Batches to learn from."""
 
+from typing import Any
+
 import torch
 
 import fastseg
 from fastseg.data.base import Batch
+from fastseg.methods import METHODS, Method
+
+#: What makes each method small enough for tests that go over all of them.
+ORDERED: dict[str, Any] = {"widths": (8, 8, 8, 8, 8), "attention": True, "orderings": "both"}
+CUT = {"width": 4, "side": 32, "dropout": 0.0}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "ac": {**ORDERED, "radius": 2, "transform": "all"},
+    "air": {**CUT, "hidden": (16,), "bottleneck": 4},
+    "arl": {**ORDERED, "positions": 9, "dimensions": 16, "transform": "all"},
+    "autoencoder": {"hidden": (16, 12, 8), "bottleneck": 4, "dropout": 0.0},
+    "cirs": {**CUT, "hidden": (16,), "features": 8},
+    "iic": {"width": 4, "radius": 2, "alternate": False},
+    "infoseg": {"width": 4, "features": 16},
+    "inmars": {"backbone": "unet", "width": 4, "hidden": (8,), "finer": 4},
+    "supervised": {"width": 4},
+    "wnet": {"width": 4, "radius": 2},
+}
+
+
+def tiny(name: str, channels=3, classes=2, **options) -> Method:
+    """The method with those options, its first weights always the same."""
+    torch.manual_seed(0)
+    kind = METHODS[name]
+    return kind(kind.Config(**{**OPTIONS[name], **options}), channels, classes)
 
 
 def batch(count=2, size=(32, 32), channels=3, superpixels=(), labels=False, seed=0):

@@ -1,28 +1,17 @@
 """Two ranks get the loss of the whole batch, and its gradients."""
 
-from typing import Any
-
 import pytest
 import torch
 
-from fastseg.methods import METHODS
-from tests.methods.samples import batch, part
+from tests.methods.samples import OPTIONS, batch, part, tiny
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-OPTIONS: dict[str, dict[str, Any]] = {
-    "inmars": {"width": 8, "hidden": (8,), "finer": 4},
-    "iic": {"width": 4, "radius": 2, "alternate": False},
-    "supervised": {"width": 4},
-}
 
 
 def work(name, rows=slice(None), group=None):
     """The loss and its parts, and the gradients."""
-    torch.manual_seed(0)
-    kind = METHODS[name]
-    model = kind(kind.Config(**OPTIONS[name]), 3, 2).eval()  # batch norm would need all samples
-    data = part(batch(3, superpixels=model.superpixels[:1], labels=kind.supervised), rows)
+    model = tiny(name).eval()  # batch norm would need all samples
+    data = part(batch(3, superpixels=model.superpixels[:1], labels=model.supervised), rows)
     parts = model.loss(data, 0.5, group)
     parts["loss"].backward()
     gradients = [x.grad.numpy() for x in model.parameters() if x.grad is not None]

@@ -7,7 +7,7 @@ import pytest
 
 from fastseg.cli import main
 from fastseg.methods import METHODS
-from fastseg.train import parse
+from fastseg.train import TrainConfig, parse
 from fastseg.train.config import to_flags
 from fastseg.train.log import read_metrics
 from fastseg.train.restore import restore
@@ -125,6 +125,6 @@ def test_tables_of_papers_are_made_of_options(name):
         method = row.get("method", table["method"])
         kind = METHODS[method].Config
         own = table.get("options", {}) if method == table["method"] else {}
-        flags = to_flags({**own, **options}, (kind,), label)
+        flags = to_flags({**own, **options}, (TrainConfig, kind), label)
         configs.append((method, parse(method, kind, ["--data", "x", "--out", "y", *flags])[1]))
     assert len({repr(config) for config in configs}) == len(table["rows"])

@@ -1,6 +1,7 @@
 """Public functions of the family, the operator they register, and their checks."""
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +18,7 @@ from ...checks import (
     check_shape,
     check_tensor,
 )
+from ...distributed import rows_over, sum_over
 from ._draw import derangement, displaced_positions
 
 __all__ = ["info_nce", "infoseg_loss", "local_global_scores"]
@@ -34,10 +36,11 @@ def _check_features(name: str, x: torch.Tensor, layout: str) -> None:
     check_dtype(name, x, FLOATS)
 
 
-def _check_batch(name: str, x: torch.Tensor) -> None:
-    if len(x) < 2:
+def _check_batch(name: str, x: torch.Tensor, images: int) -> None:
+    """`images`: of all ranks."""
+    if images < 2:
         raise ValueError(f"`{name}` must hold at least 2 images, whose pairs are the negatives, "
-                         f"got {len(x)}")  # fmt: skip
+                         f"got {images}")  # fmt: skip
     if x.numel() == 0:
         raise ValueError(f"`{name}` must not be empty, got shape {tuple(x.shape)}")
 
@@ -98,6 +101,8 @@ def infoseg_loss(
     estimator: str = "jsd",
     assignment: str = "soft",
     generator: torch.Generator | None = None,
+    weights: torch.Tensor | None = None,
+    group: Any = None,
 ) -> torch.Tensor:
     """Negative bound of the mutual information between local features and the global feature that
     each is assigned (Harb and Knöbelreiter, "InfoSeg", GCPR 2021, Eq. 3–8), in nats.
@@ -120,32 +125,69 @@ def infoseg_loss(
         assignment: "soft" as above, or "hard" (§5.5): V is 1 for the highest score, of equal ones
             the first, and a constant for the gradient.
         generator: draws the pairs; PyTorch's own if not given.
+        weights: (B,U,V), bool or float ≥ 0, constants: how much each patch counts in means; t⁻
+            counts w(x)·w(x'), and a pixel of "dv" the sum of its w(x).
+        group: a `torch.distributed` group (`torch.distributed.group.WORLD` for all ranks), which
+            must all draw the same: pairs and means are then of all ranks' images, every rank gets
+            the loss of the whole batch, and DistributedDataParallel, which averages gradients,
+            that batch's gradient. Ranks tell each other H, V and t⁻, but not L.
 
     Returns:
-        A scalar, float64 if `L` or `H` is, else float32.
+        A scalar, float64 if `L` or `H` is, else float32; 0 if nothing has weight.
 
     Raises:
         TypeError, ValueError: an argument is not as above.
     """
     _check_scores(L, H)
-    _check_batch("L", L)
-    _check_batch("H", H)
     check_number("tau", tau, 0)
     check_choice("estimator", estimator, ("jsd", "dv"))
     check_choice("assignment", assignment, ("soft", "hard"))
     check_generator("generator", generator)
-    partner = derangement(len(L), generator, L.device)
+    every, mine = rows_over(H, group)
+    for name, x, images in (("L", L, len(every)), ("H", H, len(every))):
+        _check_batch(name, x, images)
+    partner = derangement(len(every), generator, L.device)[mine]
     # One product reads L once for both kinds of pairs.
-    scores, others = _scores(L, torch.cat((H, H[partner]), 1)).chunk(2, 1)
+    scores, others = _scores(L, torch.cat((H, every[partner]), 1)).chunk(2, 1)
     if assignment == "soft":
         share = (tau * scores).softmax(1)
-        joint, marginal = (share * scores).sum(1), (share[partner] * others).sum(1)
+        joint = (share * scores).sum(1)
+        marginal = (rows_over(share, group)[0][partner] * others).sum(1)
     else:
         label = scores.argmax(1, keepdim=True)
-        joint, marginal = scores.gather(1, label), others.gather(1, label[partner])
+        joint = scores.gather(1, label)[:, 0]
+        marginal = others.gather(1, rows_over(label, group)[0][partner])[:, 0]
+    own = _weights(weights, L, joint)
+    pair = own * rows_over(own, group)[0][partner]
     if estimator == "jsd":  # sp(t) = −logsigmoid(−t), exact at both ends
-        return -F.logsigmoid(joint).mean() - F.logsigmoid(-marginal).mean()
-    return (marginal.logsumexp(0) - math.log(len(L))).mean() - joint.mean()
+        together = _mean(-F.logsigmoid(joint), own, group)
+        return together + _mean(-F.logsigmoid(-marginal), pair, group)
+    bounds = _log_mean_exp(*(rows_over(x, group)[0] for x in (marginal, pair)))
+    pixels = rows_over(own, group)[0].sum(0) * (rows_over(pair, group)[0] > 0).any(0)
+    return _mean(bounds, pixels) - _mean(joint, own, group)
+
+
+def _weights(weights: torch.Tensor | None, L: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """(B,U·V)."""
+    if weights is None:
+        return torch.ones_like(like, requires_grad=False)
+    check_tensor("weights", weights)
+    check_dtype("weights", weights, (torch.bool, *FLOATS))
+    check_shape("weights", weights, (L.shape[0], *L.shape[2:]))
+    check_same_device("weights", weights, "L", L)
+    return weights.detach().flatten(1).to(like.dtype)
+
+
+def _mean(x: torch.Tensor, weights: torch.Tensor, group: Any = None) -> torch.Tensor:
+    total, weight = sum_over(torch.stack(((x * weights).sum(), weights.sum())), group)
+    return total / torch.where(weight > 0, weight, 1)
+
+
+def _log_mean_exp(x: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """ln(mean over rows of eˣ), and something finite where nothing has weight."""
+    empty = (weights == 0).all(0)
+    weights = torch.where(empty, 1, weights)
+    return (x + weights.log()).logsumexp(0) - weights.sum(0).log()
 
 
 # --- info_nce ----------------------------------------------------------------------------------
@@ -157,6 +199,7 @@ def info_nce(
     positions: int = 64,
     radius: int = 0,
     generator: torch.Generator | None = None,
+    group: Any = None,
 ) -> torch.Tensor:
     """Negative InfoNCE bound of the mutual information between two feature maps (Ouali et al.,
     "Autoregressive Unsupervised Image Segmentation", ECCV 2020, Eq. 7), in nats.
@@ -177,6 +220,7 @@ def info_nce(
         positions: pixels drawn from each image, at most (H−T)·(W−T).
         radius: T, the largest displacement along an axis, less than the shorter side.
         generator: makes the draws; PyTorch's own if not given.
+        group: as in `infoseg_loss`; ranks tell each other the drawn pixels.
 
     Returns:
         A scalar, float64 if `y` or `y2` is, else float32.
@@ -189,7 +233,6 @@ def info_nce(
     _check_features("y2", y2, "BCHW")
     check_shape("y2", y2, tuple(y.shape))
     check_same_device("y2", y2, "y", y)
-    _check_batch("y", y)
     height, width = y.shape[2:]
     check_int("radius", radius, 0)
     if radius >= min(height, width):
@@ -203,8 +246,10 @@ def info_nce(
         raise ValueError(f"`positions` must be at most (H−T)·(W−T) = {most}, got {positions}")
     check_generator("generator", generator)
     at, at2 = displaced_positions(positions, height, width, radius, generator, y.device)
-    a, b = (_drawn(x, i).to(_wide(y, y2)) for x, i in ((y, at), (y2, at2)))
-    grad = torch.is_grad_enabled() and (y.requires_grad or y2.requires_grad)
+    drawn = (_drawn(x, i).to(_wide(y, y2)) for x, i in ((y, at), (y2, at2)))
+    a, b = (rows_over(x, group)[0] for x in drawn)
+    _check_batch("y", y, len(a))
+    grad = torch.is_grad_enabled() and (a.requires_grad or b.requires_grad)
     return torch.ops.fastseg.info_nce(a, b, grad)[0]
 
 

@@ -45,6 +45,19 @@ def batch(count=2, size=(32, 32), channels=3, superpixels=(), labels=False, seed
     return Batch(images, valid, regions, seeds, tuple(map(str, range(count))), truth)
 
 
+def shapes(count: int, seed: int = 0) -> Batch:
+    """A red square somewhere on blue, 32×32."""
+    rng = torch.Generator().manual_seed(seed)
+    images = torch.zeros(count, 3, 32, 32)
+    images[:, 2] = 0.8
+    truth = torch.zeros(count, 32, 32, dtype=torch.int64)
+    for i, (y, x) in enumerate(torch.randint(0, 20, (count, 2), generator=rng).tolist()):
+        square = slice(y, y + 12), slice(x, x + 12)
+        images[i, 0][square], images[i, 2][square], truth[i][square] = 0.9, 0.1, 1
+    valid = torch.ones(count, 32, 32, dtype=torch.bool)
+    return Batch(images, valid, (), torch.arange(count), tuple(map(str, range(count))), truth)
+
+
 def part(whole: Batch, rows: slice) -> Batch:
     """Some samples of a batch."""
     labels = None if whole.labels is None else whole.labels[rows]

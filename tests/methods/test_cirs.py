@@ -1,15 +1,13 @@
 """CIRS: hard segments, what g makes of them, and turns."""
 
 import dataclasses
-from itertools import pairwise
 
 import pytest
 import torch
 
-from fastseg.data.base import Batch
 from fastseg.methods import CIRS
-from fastseg.methods.cirs import between_classes, class_means, within_classes
-from tests.methods.samples import batch, tiny
+from fastseg.methods.cirs import Segmenter, between_classes, class_means, within_classes
+from tests.methods.samples import batch, shapes, tiny
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -81,9 +79,9 @@ def test_features_cannot_grow_without_end():
 
 def test_what_is_in_no_segment_is_not_seen():
     model, data = method().eval(), batch()
+    # No pixel's score may depend on others.
+    model.segmenter.forward = lambda x: torch.cat((x[:, :1] - 0.5, 0.5 - x[:, :1]), 1)
     spoilt = data.images.masked_fill(~data.valid[:, None], 0.9)
-    model.segmenter = torch.nn.Module()  # no pixel's score may depend on others
-    model.segmenter.cut = lambda b, side: type(method().segmenter).cut(_Plain(), b, side)
     losses = [
         model.loss(dataclasses.replace(data, images=x), 0.0)["loss"].item()
         for x in (data.images, spoilt)
@@ -91,17 +89,13 @@ def test_what_is_in_no_segment_is_not_seen():
     assert losses[0] == losses[1]
 
 
-class _Plain:
-    def __call__(self, images):
-        return torch.cat((images[:, :1] - 0.5, 0.5 - images[:, :1]), 1)
-
-
 def test_s_and_g_take_turns():
     model = method(turns=(2, 3))
     assert [next(iter(model.resting(step))) is model.g for step in range(7)] == [
         True, True, False, False, False, True, True,
     ]  # fmt: skip
-    assert next(iter(method(turns=(0, 1)).resting(0))).__class__ is type(model.segmenter)
+    (part,) = method(turns=(0, 1)).resting(0)
+    assert isinstance(part, Segmenter)
     assert list(method(turns=(0, 0)).resting(5)) == []
 
 
@@ -112,21 +106,6 @@ def test_both_have_a_gradient():
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
     assert any((p.grad != 0).any() for p in model.segmenter.parameters())
-
-
-def shapes(count, seed):
-    """A red square somewhere on blue."""
-    rng = torch.Generator().manual_seed(seed)
-    images = torch.zeros(count, 3, 32, 32)
-    images[:, 2] = 0.8
-    truth = torch.zeros(count, 32, 32, dtype=torch.int64)
-    for image, labels, (y, x) in zip(
-        images, truth, torch.randint(0, 20, (count, 2), generator=rng).tolist(), strict=True
-    ):
-        image[:, y : y + 12, x : x + 12] = torch.tensor([0.9, 0.1, 0.1])[:, None, None]
-        labels[y : y + 12, x : x + 12] = 1
-    valid = torch.ones(count, 32, 32, dtype=torch.bool)
-    return Batch(images, valid, (), torch.arange(count), ("",) * count, truth)
 
 
 def test_it_learns():

@@ -26,6 +26,7 @@ class AIRConfig:
     hidden: tuple[int, ...] = (256,)  #: widths of the encoders' layers, and backwards the decoders'
     bottleneck: int = 16
     dropout: float = 0.4
+    through: bool = False  #: let the gradient through the remask, too, which the thesis stops
 
 
 class Autoencoders(nn.ModuleList):
@@ -56,10 +57,14 @@ class AIR(Method):
         return {"loss": squared_error(self.reconstruct(batch), batch, group)}
 
     def reconstruct(self, batch: Batch) -> torch.Tensor:
-        """(B,C,H,W): of each pixel what its segment's autoencoder makes of it. S has its gradient
-        through what the autoencoders see, not through the choice of what they are asked for."""
+        """(B,C,H,W): of each pixel what its segment's autoencoder makes of it.
+
+        S has its gradient through what the autoencoders see. Unless `through`, it has none through
+        the choice of which of them draws a pixel, the remask.
+        """
         masks, seen = self.segmenter.cut(batch, self.config.side)
-        return (self.autoencoders(seen) * masks.detach()[:, :, None]).sum(1)
+        masks = masks if self.config.through else masks.detach()
+        return (self.autoencoders(seen) * masks[:, :, None]).sum(1)
 
     def features(self, batch: Batch) -> torch.Tensor:
         return self.segmenter(batch.images)

@@ -52,10 +52,10 @@ class Segmenter(UNet):
 
     def cut(self, batch: Batch, side: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Masks (B,K,H,W) of the valid pixels of each segment, 0 or 1 with the gradient of a
-        softmax, and the pictures (B,K,C,H,W) seen through them."""
+        softmax, and the pictures (B,K,C,H,W) seen through them, of values −½ … ½ with 0 around."""
         check_shape("batch.images", batch.images, (None, None, side, side))
         masks = argmax_in_place(self(batch.images).softmax(1)) * batch.valid[:, None]
-        return masks, masks[:, :, None] * batch.images[:, None]
+        return masks, masks[:, :, None] * (batch.images - 0.5)[:, None]
 
 
 class Connected(nn.Module):
@@ -125,7 +125,7 @@ class CIRS(Method):
         }
 
     def describe(self, batch: Batch) -> torch.Tensor:
-        """(B,K,D): what g makes of the pixels of each segment, the others black, and its number."""
+        """(B,K,D): what g makes of the pixels of each segment, the others grey, and its number."""
         _, seen = self.segmenter.cut(batch, self.config.side)
         numbers = torch.arange(self.classes).to(seen).expand(len(seen), -1)
         seen = torch.cat((seen.flatten(2), numbers[..., None]), 2)

@@ -39,7 +39,7 @@ def test_the_reconstruction_is_put_together_from_the_segments():
         each = []
         for k, net in enumerate(model.autoencoders):
             mask = (labels == k) & data.valid
-            each.append(net((data.images * mask[:, None]).flatten(1)).view_as(data.images))
+            each.append(net(((data.images - 0.5) * mask[:, None]).flatten(1)).view_as(data.images))
     expected = torch.stack(each, 1).gather(1, labels[:, None, None].expand(-1, 1, 3, -1, -1))[:, 0]
     assert torch.allclose(drawn, expected * data.valid[:, None], atol=1e-6)
     loss = model.loss(data, 0.0)["loss"].item()

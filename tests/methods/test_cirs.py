@@ -38,7 +38,7 @@ def loss_by_hand(model, data):
     rows = []
     for image, valid, labels in zip(data.images, data.valid, scores.argmax(1), strict=True):
         for k in range(model.classes):
-            seen = torch.where(valid & (labels == k), image, 0)
+            seen = torch.where(valid & (labels == k), image - 0.5, 0)
             rows.append(torch.cat((seen.flatten(), torch.tensor([float(k)]).to(seen))))
     g = model.g(torch.stack(rows)).view(len(data.images), model.classes, -1)
     within = sum((g[:, k] - g[:, k].mean(0)).square().sum() for k in range(model.classes))

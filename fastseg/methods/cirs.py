@@ -63,9 +63,10 @@ class Connected(nn.Module):
 
     def __init__(self, widths: Sequence[int], dropout: float) -> None:
         super().__init__()
-        self.layers = nn.Sequential(nn.Linear(*widths[:2]))
-        for before, after in pairwise(widths[1:]):
-            self.layers.extend([nn.BatchNorm1d(before), nn.ReLU(), nn.Dropout(dropout)])
+        self.layers = nn.Sequential()
+        for i, (before, after) in enumerate(pairwise(widths)):
+            if i:
+                self.layers.extend([nn.BatchNorm1d(before), nn.ReLU(), nn.Dropout(dropout)])
             self.layers.append(nn.Linear(before, after))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

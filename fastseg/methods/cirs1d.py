@@ -9,7 +9,7 @@ together in all rows.
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
-from itertools import combinations
+from itertools import combinations, pairwise
 
 __all__ = [
     "color_segmentation",
@@ -31,7 +31,7 @@ def segmentations(row: Row) -> Iterator[Segmentation]:
     for count in range(length):
         for cuts in combinations(range(1, length), count):
             ends = (0, *cuts, length)
-            pieces = [tuple(range(a, b)) for a, b in zip(ends, ends[1:], strict=False)]
+            pieces = [tuple(range(a, b)) for a, b in pairwise(ends)]
             objects = [piece for piece in pieces if any(row[j] for j in piece)]
             background = tuple(j for piece in pieces if piece not in objects for j in piece)
             yield (*objects, background) if background else tuple(objects)
@@ -124,11 +124,11 @@ def _take_out(rows: Sequence[Row]) -> tuple[list[tuple[int, ...]], list[Segmenta
         counts = pattern_counts(left)
         pattern = max(filter(any, counts), key=lambda p: (counts[p], len(p)))
         patterns.append(pattern)
-        for row, segments in zip(left, places, strict=True):
-            place = _patterns(row).get(pattern, ())
-            segments.append(tuple(j for j in place if row[j]))
+        for cells, segments in zip(left, places, strict=True):
+            place = _patterns(cells).get(pattern, ())
+            segments.append(tuple(j for j in place if cells[j]))
             for j in place:
-                row[j] = 0
+                cells[j] = 0
     for row, segments in zip(rows, places, strict=True):
         taken = {j for segment in segments for j in segment}
         segments.append(tuple(j for j in range(len(row)) if j not in taken))

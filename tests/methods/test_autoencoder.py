@@ -66,7 +66,7 @@ def test_pictures_of_other_sizes_are_brought_to_one():
         model.encoder(model._pictures(each))
         for each in (large, dataclasses.replace(large, images=twice, valid=valid))
     ]
-    assert torch.allclose(*codes, atol=1e-6)
+    torch.testing.assert_close(*codes)
 
 
 def test_a_picture_is_one_segment():

@@ -77,8 +77,9 @@ def test_features_cannot_grow_without_end():
     assert total.item() == pytest.approx(count, rel=1e-3)
 
 
-def test_what_is_in_no_segment_is_not_seen():
-    model, data = method().eval(), batch()
+@pytest.mark.parametrize("name", ["cirs", "air"])
+def test_invalid_pixels_do_not_count(name):
+    model, data = tiny(name).eval(), batch()
     # No pixel's score may depend on others.
     model.segmenter.forward = lambda x: torch.cat((x[:, :1] - 0.5, 0.5 - x[:, :1]), 1)
     spoilt = data.images.masked_fill(~data.valid[:, None], 0.9)
@@ -125,8 +126,9 @@ def test_it_learns():
     assert losses[-1] < losses[0] - 5
 
 
-def test_refused_pictures():
+@pytest.mark.parametrize("name", ["cirs", "air"])
+def test_refused_pictures(name):
     with pytest.raises(ValueError, match=r"`batch.images` must have shape \(any, any, 32, 32\)"):
-        method().loss(batch(size=(16, 32)), 0.0)
+        tiny(name).loss(batch(size=(16, 32)), 0.0)
     # To predict, any will do.
-    assert method().eval().predict(batch(size=(16, 40)))["pixel"].shape == (2, 16, 40)
+    assert tiny(name).eval().predict(batch(size=(16, 40)))["pixel"].shape == (2, 16, 40)

@@ -41,8 +41,9 @@ class Autoencoder(Method):
     def __init__(self, config: AutoencoderConfig, channels: int, classes: int) -> None:
         super().__init__(config, channels, classes)
         half = channels * config.side**2, *config.hidden
-        self.encoder = Connected((*half, config.bottleneck), config.dropout)
-        self.decoder = Connected((config.bottleneck, *reversed(half)), config.dropout)
+        self.encoder = Connected((*half, config.bottleneck), config.dropout, norm=False)
+        widths = config.bottleneck, *reversed(half)
+        self.decoder = Connected(widths, config.dropout, norm=False)
 
     @property
     def clusters(self) -> int:

@@ -46,6 +46,9 @@ class CIRSConfig:
 class Segmenter(UNet):
     """S: a UNet that gives each pixel a score for each segment (§6)."""
 
+    def __init__(self, channels: int, classes: int, width: int) -> None:
+        super().__init__(channels, classes, width, smooth=True)
+
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """(B,C,H,W) → (B,K,H,W)."""
         return super().forward(images.contiguous(memory_format=torch.channels_last))
@@ -59,14 +62,15 @@ class Segmenter(UNet):
 
 
 class Connected(nn.Module):
-    """Fully connected layers; batch norm, ReLU and dropout between them."""
+    """Fully connected layers; batch norm, unless without, ReLU and dropout between them."""
 
-    def __init__(self, widths: Sequence[int], dropout: float) -> None:
+    def __init__(self, widths: Sequence[int], dropout: float, norm: bool = True) -> None:
         super().__init__()
         self.layers = nn.Sequential()
         for i, (before, after) in enumerate(pairwise(widths)):
             if i:
-                self.layers.extend([nn.BatchNorm1d(before), nn.ReLU(), nn.Dropout(dropout)])
+                self.layers.extend([nn.BatchNorm1d(before)] if norm else [])
+                self.layers.extend([nn.ReLU(), nn.Dropout(dropout)])
             self.layers.append(nn.Linear(before, after))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -8,44 +8,6 @@
 #ifndef __CUDACC__
 
 constexpr int BLOCK = 96;
-// A tile of sums, as many as the registers hold: TALL rows of WIDE packs.
-constexpr int TALL = LANES < 16 ? 4 : 8, WIDE = 3;
-
-// c (TALL, N packs) (+)= Σ_k a[i·row + k·step]·b[k·ldb + j]
-template <int N, class T>
-FN void multiply_tile(const T* a, i64 row, i64 step, const T* b, i64 ldb, int depth, T* c, i64 ldc,
-                      bool add) {
-  Pack<T> sum[TALL][N] = {};
-  for (int k = 0; k < depth; ++k, a += step, b += ldb) {
-    Pack<T> right[N];
-    for (int j = 0; j < N; ++j) right[j] = take(b + j * WIDTH<T>);
-    for (int i = 0; i < TALL; ++i) {
-      const Pack<T> left = Pack<T>{} + a[i * row];
-      for (int j = 0; j < N; ++j) sum[i][j] += left * right[j];
-    }
-  }
-  for (int i = 0; i < TALL; ++i)
-    for (int j = 0; j < N; ++j) {
-      T* to = c + i * ldc + j * WIDTH<T>;
-      put(to, add ? take(to) + sum[i][j] : sum[i][j]);
-    }
-}
-
-// c (BLOCK, columns) (+)= a·b, a (BLOCK, depth) of any strides, b (depth, columns) of whole packs.
-template <class T>
-BODY void multiply(const T* a, i64 row, i64 step, const T* b, i64 ldb, int depth, T* c, i64 ldc,
-                   int columns, bool add) {
-  for (int j = 0; j < columns; j += WIDE * WIDTH<T>) {
-    const int packs = (columns - j) / WIDTH<T>;
-    for (int i = 0; i < BLOCK; i += TALL) {
-      const T* left = a + i * row;
-      T* to = c + i * ldc + j;
-      if (packs >= 3) multiply_tile<3>(left, row, step, b + j, ldb, depth, to, ldc, add);
-      else if (packs == 2) multiply_tile<2>(left, row, step, b + j, ldb, depth, to, ldc, add);
-      else multiply_tile<1>(left, row, step, b + j, ldb, depth, to, ldc, add);
-    }
-  }
-}
 
 // A head: its count of rows, their padded count and length, whether queries see what is before them
 // alone, and where its rows are.
@@ -93,7 +55,7 @@ BODY void attend(const Head<T>& head, int at, T* memory, T* out, T* norm) {
   for (int block = 0; block < (head.causal ? at + 1 : blocks); ++block) {
     const i64 skipped = i64(block) * BLOCK * length;
     multiply(head.q + i64(first) * length, length, 1, head.kt + skipped, BLOCK, length, s, BLOCK,
-             BLOCK, false);
+             BLOCK, BLOCK, false);
     for (int i = 0; i < BLOCK; ++i) {
       T* row = s + i * BLOCK;
       const int count = seen(head, first + i, block * BLOCK);
@@ -118,7 +80,7 @@ BODY void attend(const Head<T>& head, int at, T* memory, T* out, T* norm) {
       }
       sum[i] += raise(row, greatest, count);
     }
-    multiply(s, BLOCK, 1, head.v + skipped, length, BLOCK, o, length, length, true);
+    multiply(s, BLOCK, 1, head.v + skipped, length, BLOCK, o, length, BLOCK, length, true);
   }
   for (int i = 0; i < BLOCK; ++i) {
     T* to = out + i64(first + i) * length;
@@ -151,8 +113,8 @@ BODY void attend_back(const Head<T>& head, const Back<T>& back, int at, T* memor
     const int first = block * BLOCK;
     const i64 before = i64(first) * length;
     const T *q = head.q + before, *g = back.g + before;
-    multiply(q, length, 1, head.kt + skipped, BLOCK, length, p, BLOCK, BLOCK, false);
-    multiply(g, length, 1, head.vt + skipped, BLOCK, length, d, BLOCK, BLOCK, false);
+    multiply(q, length, 1, head.kt + skipped, BLOCK, length, p, BLOCK, BLOCK, BLOCK, false);
+    multiply(g, length, 1, head.vt + skipped, BLOCK, length, d, BLOCK, BLOCK, BLOCK, false);
     for (int i = 0; i < BLOCK; ++i) {
       T *row = p + i * BLOCK, *of = d + i * BLOCK;
       const int count = first + i < head.count ? seen(head, first + i, at * BLOCK) : 0;
@@ -161,9 +123,10 @@ BODY void attend_back(const Head<T>& head, const Back<T>& back, int at, T* memor
       for (int j = 0; j < BLOCK; j += WIDTH<T>) put(of + j, (take(of + j) - delta) * take(row + j));
     }
     const bool add = block > start;
-    multiply(p, 1, BLOCK, g, length, BLOCK, back.dv + skipped, length, length, add);
-    multiply(d, 1, BLOCK, q, length, BLOCK, back.dk + skipped, length, length, add);
-    multiply(d, BLOCK, 1, head.k + skipped, length, BLOCK, back.dq + before, length, length, true);
+    multiply(p, 1, BLOCK, g, length, BLOCK, back.dv + skipped, length, BLOCK, length, add);
+    multiply(d, 1, BLOCK, q, length, BLOCK, back.dk + skipped, length, BLOCK, length, add);
+    multiply(d, BLOCK, 1, head.k + skipped, length, BLOCK, back.dq + before, length, BLOCK, length,
+             true);
   }
 }
 

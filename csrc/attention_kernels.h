@@ -4,6 +4,8 @@
 //
 #include "pack.h"
 //
+#include "product.h"
+//
 #include "attention.h"
 
 // What attention.cpp sees of them.

@@ -72,6 +72,7 @@ PYBIND11_MODULE(_native, m) {
   bind_confusion(m);
   bind_inpaint(m);
   bind_joint(m);
+  bind_masked_conv(m);
   bind_ncut(m);
   bind_region(m);
   bind_region_embed(m);

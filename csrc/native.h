@@ -7,12 +7,14 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <cstdlib>
 #include <functional>
 #include <memory>
 #include <new>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -36,6 +38,7 @@ void bind_attention(py::module_& m);
 void bind_confusion(py::module_& m);
 void bind_inpaint(py::module_& m);
 void bind_joint(py::module_& m);
+void bind_masked_conv(py::module_& m);
 void bind_ncut(py::module_& m);
 void bind_region(py::module_& m);
 void bind_region_embed(py::module_& m);
@@ -88,11 +91,11 @@ bool holds(const py::buffer_info& info) {
          std::string(Formats<T>::codes).find(code) != std::string::npos;
 }
 
-enum Use { READ_STRIDED, READ, WRITE };  // the latter two need a contiguous buffer
+enum Use { READ_STRIDED, READ, WRITE, WRITE_STRIDED };  // contiguous, unless strided
 
 template <class T>
 Array<T> array(const char* name, const py::buffer& buffer, int ndim, Use use = READ) {
-  Array<T> a{buffer.request(use == WRITE), {}};
+  Array<T> a{buffer.request(use >= WRITE), {}};
   const std::string prefix = std::string("`") + name + "` must ";
   if (!holds<T>(a.info))
     throw py::type_error(prefix + "have format " + Formats<T>::codes[0] + ", got " + a.info.format);
@@ -108,7 +111,7 @@ Array<T> array(const char* name, const py::buffer& buffer, int ndim, Use use = R
       throw std::invalid_argument(prefix + "have strides of whole elements");
     a.stride.insert(a.stride.begin(), a.info.strides[i] / std::int64_t(sizeof(T)));
   }
-  if (use != READ_STRIDED && !contiguous) throw std::invalid_argument(prefix + "be contiguous");
+  if ((use == READ || use == WRITE) && !contiguous) throw std::invalid_argument(prefix + "be contiguous");
   return a;
 }
 

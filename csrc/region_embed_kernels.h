@@ -3,6 +3,8 @@
 
 #include "block.h"
 //
+#include "transpose.h"
+//
 #include "region_vectors.h"
 //
 #include "region_spp.h"

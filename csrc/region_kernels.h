@@ -2,6 +2,8 @@
 
 #include "block.h"
 //
+#include "transpose.h"
+//
 #include "region_vectors.h"
 //
 #include "region.h"

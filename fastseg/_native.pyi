@@ -86,6 +86,16 @@ def tile_pixels(
 ) -> None: ...
 def join_spectra(p: Buffer, q: Buffer, joint: Buffer, add: bool, threads: int) -> None: ...
 def mix_spectra(weights: Buffer, q: Buffer, out: Buffer, threads: int) -> None: ...
+def masked_conv(
+    x: Buffer,
+    weight: Buffer,
+    bias: Buffer | None,
+    residual: Buffer | None,
+    out: Buffer,
+    relu: bool,
+    threads: int,
+) -> None: ...
+def masked_conv_weight(grad: Buffer, x: Buffer, weight: Buffer, threads: int) -> None: ...
 def ncut_sums(
     p: Buffer,
     colours: Buffer,

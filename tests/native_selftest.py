@@ -209,6 +209,20 @@ def check_joint(native: ModuleType) -> None:
         assert abs(first[0][0][0][0][0] - 1111**2) < 1111**2 * tolerance, "the square of the sum"
 
 
+def check_masked_conv(native: ModuleType) -> None:
+    """Four pixels, each of which sees what is before it, and the weights' gradient."""
+    for code in "fd":
+        x, out = buffer(code, (1, 1, 2, 2), [1, 2, 3, 4]), buffer(code, (1, 1, 2, 2))
+        weight = buffer(code, (1, 1, 3, 3), range(1, 10))
+        native.masked_conv(x, weight, None, None, out, relu=False, threads=1)
+        assert out.tolist() == [[[[8.0, 23.0], [41.0, 67.0]]]]
+        bias = buffer(code, (1,), [-10])
+        native.masked_conv(x, weight, bias, x, out, relu=True, threads=2)
+        assert out.tolist() == [[[[0.0, 15.0], [34.0, 61.0]]]]
+        native.masked_conv_weight(buffer(code, (1, 1, 2, 2), [1] * 4), x, weight, threads=2)
+        assert weight.tolist() == [[[[0.0, 0.0, 0.0], [1.0, 3.0, 2.0], [4.0, 10.0, 0.0]]]]
+
+
 def check_slic(native: ModuleType) -> None:
     """Four coloured quadrants are found; a flat image keeps the grid."""
     side, half = 20, 10
@@ -319,8 +333,8 @@ def main() -> None:
     native = load(sys.argv[1] if len(sys.argv) > 1 else None)
     sets = native.isas()
     checks = (
-        *(check_filter, check_iem, check_region, check_joint, check_slic, check_ncut),
-        *(check_confusion, check_refusals),
+        *(check_filter, check_iem, check_region, check_joint, check_masked_conv, check_slic),
+        *(check_ncut, check_confusion, check_refusals),
     )
     for name in sets:
         native.set_isa(name)

@@ -8,7 +8,7 @@ import torch
 
 import fastseg
 from fastseg.data.base import Batch
-from fastseg.methods import IIC, InfoSeg, InMARS, Method
+from fastseg.methods import AC, IIC, InfoSeg, InMARS, Method
 
 from ..images import photographs
 from ..memory import peak_of
@@ -31,6 +31,18 @@ QUICK_SETTINGS = ((8, "nn", "resize", 1.0),)
 # Potsdam, where a batch of 64 would take a minute.
 INFOSEG_SIZES = ((8, 128, 3), (8, 128, 15), (4, 200, 6))
 QUICK_INFOSEG = 2, 32, 3
+# AC: images, side and clusters of COCO-Stuff, of Potsdam; channels; T; the network; the goal. With
+# widths that double convolutions take nearly all.
+EVEN: dict[str, Any] = {"widths": 5 * (128,)}
+AC_SETTINGS: tuple[tuple[Any, int, int, dict[str, Any], float], ...] = (
+    ((4, 128, 15), 3, 10, EVEN, 3.0),
+    ((2, 200, 6), 4, 5, EVEN, 3.0),
+    ((2, 200, 6), 4, 5, {**EVEN, "attention": True}, 3.0),
+    ((1, 128, 15), 3, 10, {"widths": (128, 256, 512, 512, 512)}, 1.0),
+)
+QUICK_AC: tuple[tuple[Any, int, int, dict[str, Any], float], ...] = (
+    ((2, 32, 4), 3, 3, {"widths": 5 * (8,), "attention": True}, 3.0),
+)
 
 
 def batch(method: Method, setup: Setup) -> Batch:
@@ -135,35 +147,74 @@ def iic_step(setup: Setup) -> Iterator[Problem]:
     yield problem(setup, shape, make, (method.network, [images] * 2, 0), 1.0)
 
 
-def infoseg_call(way: str, device: str, size: tuple[int, int, int], features: int) -> Callable:
-    """A step of InfoSeg, "fastseg" or "eager": → its loss and the norm of its gradient."""
+def plain_batch(size: tuple[int, int, int], channels: int = 3) -> Batch:
+    count, side, _ = size
+    images = photographs(count, side) / 255
+    images = torch.cat((images, images[:, : channels - 3]), 1)  # with infrared
+    valid = torch.ones(count, side, side, dtype=torch.bool)
+    return Batch(images, valid, (), torch.arange(count), tuple(map(str, range(count))))
+
+
+def infoseg_models(size: tuple[int, int, int], features: int) -> tuple[Method, Any, Batch]:
     from ..peers.infoseg import Plain
 
-    count, side, classes = size
     torch.manual_seed(0)
-    method = InfoSeg(InfoSeg.Config(features=features), 3, classes)
-    images, valid = photographs(count, side) / 255, torch.ones(count, side, side, dtype=torch.bool)
-    data = Batch(images, valid, (), torch.arange(count), tuple(map(str, range(count)))).to(device)
-    model = (method if way == "fastseg" else Plain(method)).to(device)
+    method = InfoSeg(InfoSeg.Config(features=features), 3, size[2])
+    return method, Plain(method), plain_batch(size)
+
+
+def ac_models(
+    size: tuple[int, int, int], channels: int, radius: int, way: dict[str, Any]
+) -> tuple[Method, Any, Batch]:
+    from ..peers.ac import PlainAC
+
+    torch.manual_seed(0)
+    method = AC(AC.Config(radius=radius, sampling="hard", **way), channels, size[2])
+    return method, PlainAC(method), plain_batch(size, channels)
+
+
+def trained(way: str, device: str, models: Callable[[], tuple[Method, Any, Batch]]) -> Callable:
+    """A step, "fastseg" or "eager": → its loss and the norm of its gradient."""
+    method, plain, data = models()
+    data = data.to(device)
+    model = (method if way == "fastseg" else plain).to(device)
     optimizer = torch.optim.Adam(model.parameters(), method.config.lr)
 
     def step() -> tuple[float, float]:
         torch.manual_seed(0)
-        loss = model.loss(data, 0.5)["loss"] if model is method else model.loss(data)
+        loss = model.loss(data, 0.5)["loss"]
         optimizer.zero_grad()
         loss.backward()
-        norm = torch.nn.utils.get_total_norm([p.grad for p in model.parameters()])
+        grads = [p.grad for p in model.parameters() if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(grads)
         optimizer.step()
         return loss.item(), norm.item()
 
     return step
 
 
-def warm_infoseg_call(*arguments: Any) -> Callable:
+def warm(*arguments: Any) -> Callable:
     """For `peak_of`: the optimiser has its state, what is freed was small."""
-    step = infoseg_call(*arguments)
+    step = trained(*arguments)
     step()
     return step
+
+
+def against_eager(setup: Setup, shape: str, models: Callable, goal: float) -> Problem:
+    """A step against one as a user would write it, autograd and Adam for both."""
+    variants = []
+    for way in ("fastseg", "eager"):
+        arguments = way, setup.device, models
+        memory = partial(peak_of, partial(warm, *arguments))
+        measured = None if setup.quick or setup.device != "cpu" else memory
+        least = ("≥", goal) if way == "eager" else None
+        variants.append(Variant(way, trained(*arguments), one, least, measured))
+
+    def gate(results: dict[str, Any]) -> None:
+        for ours, plain in zip(results["fastseg"], results["eager"], strict=True):
+            require(abs(ours - plain) <= 1e-3 * abs(plain), f"{ours:.6g} is not {plain:.6g}")
+
+    return Problem(shape, "step", variants, gate)
 
 
 @case("infoseg_step", "cpu", "gpu")
@@ -172,17 +223,18 @@ def infoseg_step(setup: Setup) -> Iterator[Problem]:
     for size in (QUICK_INFOSEG,) if setup.quick else INFOSEG_SIZES:
         features = 32 if setup.quick else 1024
         count, side, classes = size
-        variants = []
-        for way in ("fastseg", "eager"):
-            arguments = way, setup.device, size, features
-            memory = partial(peak_of, partial(warm_infoseg_call, *arguments))
-            measured = None if setup.quick or setup.device != "cpu" else memory
-            goal = ("≥", 1.3) if way == "eager" else None
-            variants.append(Variant(way, infoseg_call(*arguments), one, goal, measured))
-
-        def gate(results: dict[str, Any]) -> None:
-            for ours, plain in zip(results["fastseg"], results["eager"], strict=True):
-                require(abs(ours - plain) <= 1e-3 * abs(plain), f"{ours:.6g} is not {plain:.6g}")
-
         shape = f"{count}×3×{side}×{side}, {classes} classes, P={features}"
-        yield Problem(shape, "step", variants, gate)
+        yield against_eager(setup, shape, partial(infoseg_models, size, features), 1.3)
+
+
+@case("ac_step", "cpu", "gpu")
+def ac_step(setup: Setup) -> Iterator[Problem]:
+    """A step of AC against padding, masked weights, a stored mask and the joint by convolution."""
+    settings = QUICK_AC if setup.quick else AC_SETTINGS
+    for size, channels, radius, way, goal in settings:
+        count, side, clusters = size
+        shape = f"{count}×{channels}×{side}×{side}, {clusters} clusters, T={radius}, "
+        shape += "-".join(map(str, way["widths"]))
+        shape += ", attention" if way.get("attention") else ""
+        models = partial(ac_models, size, channels, radius, way)
+        yield against_eager(setup, shape, models, goal)

@@ -40,10 +40,10 @@ class Plain(nn.Module):
         self.local = Residual(net.local.inside, net.local.outside)
         self.glob = Residual(net.glob.inside, net.glob.outside)
 
-    def loss(self, batch: Batch) -> torch.Tensor:
+    def loss(self, batch: Batch, progress: float) -> dict[str, torch.Tensor]:
         patches = self.patches(batch.images)
         picture = self.glob(self.picture(patches).mean((2, 3), keepdim=True))
         glob = self.heads(picture.flatten(1)).unflatten(1, (self.classes, -1))
         partner = derangement(len(glob), None, glob.device)
         way = self.config.tau, self.config.objective, self.config.assignment
-        return _reference.infoseg_loss(self.local(patches), glob, partner, *way)
+        return {"loss": _reference.infoseg_loss(self.local(patches), glob, partner, *way)}

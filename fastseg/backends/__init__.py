@@ -34,7 +34,7 @@ IMPLEMENTED: dict[str, tuple[str, tuple[str, ...]]] = {
     "displaced_joint": ("joint", ("native", "triton")),
     "gaussian_filter": ("inpaint", ("native", "triton")),
     "iem": ("inpaint", ("native", "cuda")),
-    "masked_conv2d": ("masked_conv", ("torch", "triton")),
+    "masked_conv2d": ("masked_conv", ("native", "torch", "triton")),
     "ncut_sums": ("ncut", ("native", "triton")),
     "ordered_attention": ("attention", ("native", "torch")),
     "region_index": ("region", ("native", "cuda")),

@@ -2,8 +2,6 @@
 
 import argparse
 import sys
-from collections.abc import Mapping
-from typing import Any
 
 from .common import INTERRUPTED, OK, SOME_FAILED, UsageError, count, table
 
@@ -35,7 +33,7 @@ def _own(name: str) -> argparse.ArgumentParser:
 
 def _sweep(arguments: argparse.Namespace) -> int:
     from ..train import CheckpointError, ConfigError, MissingExtra, Stopped
-    from ..train.sweep import read_sweep, run_sweep
+    from ..train.sweep import cells, read_sweep, run_sweep
 
     own, further = _own(arguments.table).parse_known_args(arguments.options)
     try:
@@ -47,18 +45,7 @@ def _sweep(arguments: argparse.Namespace) -> int:
     except (CheckpointError, ConfigError, MissingExtra, ValueError, OSError) as error:
         raise UsageError(error) from error
     print(sweep.title or arguments.table)
-    heads = ("accuracy, percent", "data", "variant", "last", "best (oracle)", "published", "seeds")
-    print(table([heads, *map(_cells, rows)]))
+    print(table(cells(rows)))
     whole = len(own.data) * len(sweep.rows)
     done = {(row["data"], row["row"]) for row in rows if row["seeds"] == own.seeds}
     return OK if len(done) == whole else SOME_FAILED
-
-
-def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
-    def spread(which: str) -> str:
-        sd = row[f"{which} s.d."]
-        return f"{row[which]:.1f}" + ("" if sd is None else f" ± {sd:.1f}")
-
-    published = "" if row["published"] is None else f"{row['published']:.1f}"
-    numbers = (spread("last"), spread("best (oracle)"), published, str(row["seeds"]))
-    return row["row"], row["data"], row["variant"], *numbers

@@ -19,6 +19,7 @@ class ACConfig(OrderedConfig):
     radius: int = 10  #: of Ω, the largest displacement
     lamb: float = 1.0  #: λ, the weight of the marginal entropies
     overclusters: int | None = None  #: K, if not the number of classes
+    margin: int = 0  #: pixels along the borders that do not count in the loss
 
 
 class AC(Ordered):
@@ -42,6 +43,11 @@ class AC(Ordered):
     def loss(self, batch: Batch, progress: float, group: Any = None) -> dict[str, torch.Tensor]:
         """−I(y;y′) (Eq. 6) over displacements, as IIC has it."""
         p, q = (scores.softmax(1) for scores in self.views(batch))
-        config = self.config
+        config, height, width = self.config, *batch.images.shape[2:]
+        # Near the borders zeros beyond them tell all orderings where a pixel is.
+        inner = torch.zeros_like(batch.valid)
+        inner[:, config.margin : height - config.margin, config.margin : width - config.margin] = (
+            True
+        )
         way = {"group": group, "backend": config.backend}
-        return {"loss": iic_loss(p, q, config.radius, config.lamb, batch.valid, **way)}
+        return {"loss": iic_loss(p, q, config.radius, config.lamb, batch.valid & inner, **way)}

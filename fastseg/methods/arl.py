@@ -57,10 +57,10 @@ class ARL(Ordered):
     def prepare(self, batches: Iterable[Batch]) -> None:
         config, training = self.config, self.training
         self.eval()
-        x, _ = sample(self.features, batches, config.pixels, config.limit)
+        x, _ = sample(self.features, batches, config.pixels, config.limit, self.classes)
         self.train(training)
         x = x.double()
-        mean, (values, vectors) = x.mean(0), torch.linalg.eigh(x.T.cov())
+        mean, (values, vectors) = x.mean(0), torch.linalg.eigh(x.T.cov(correction=0))
         # Of the largest variances; below rounding there is nothing to whiten.
         values, vectors = values[-config.components :], vectors[:, -config.components :]
         whitening = vectors / values.clamp(min=1e-6 * values[-1]).sqrt()

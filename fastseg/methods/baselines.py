@@ -79,7 +79,7 @@ class KMeans(Method):
     def fit(self, batches: Iterable[Batch]) -> None:
         self.eval()
         config = self.config
-        x, _ = sample(self.features, batches, config.pixels, config.limit)
+        x, _ = sample(self.features, batches, config.pixels, config.limit, self.classes)
         self.centres.copy_(k_means(x, self.classes, config.restarts))
 
     def features(self, batch: Batch) -> torch.Tensor:

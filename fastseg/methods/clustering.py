@@ -13,7 +13,11 @@ SAMPLE = 9  # the stream of the pixels that are sampled
 
 
 def sample(
-    features: Callable[[Batch], torch.Tensor], batches: Iterable[Batch], pixels: int, limit: int
+    features: Callable[[Batch], torch.Tensor],
+    batches: Iterable[Batch],
+    pixels: int,
+    limit: int,
+    least: int = 1,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(N,D), (N,): features of valid pixels at random, by each picture's seed, and their labels, −1
     where there are none.
@@ -22,10 +26,14 @@ def sample(
         features: of a batch: (B,D,h,w), the whole pictures in as many pixels or fewer.
         pixels: from each picture.
         limit: pictures, at most.
+        least: N, at least.
+
+    Raises:
+        ValueError: there are fewer valid pixels.
     """
     rows = list(_rows(features, batches, pixels, limit))
-    if not rows:
-        return torch.empty(0, 0), torch.empty(0, dtype=torch.int64)
+    if (count := sum(len(row) for row, _ in rows)) < least:
+        raise ValueError(f"`batches` must have at least {least} valid pixels, got {count}")
     found, labels = zip(*rows, strict=True)
     return torch.cat(found), torch.cat(labels)
 
@@ -59,13 +67,10 @@ def k_means(x: torch.Tensor, count: int, restarts: int) -> torch.Tensor:
 
     Raises:
         ImportError: there is no scikit-learn.
-        ValueError: there are fewer rows than centres.
     """
     try:
         from sklearn.cluster import MiniBatchKMeans
     except ImportError as error:
         raise ImportError("K-means needs scikit-learn: pip install 'fastseg[train]'") from error
-    if len(x) < count:
-        raise ValueError(f"`batches` must have at least {count} valid pixels, got {len(x)}")
     found = MiniBatchKMeans(count, n_init=restarts, random_state=0).fit(x.cpu().numpy())
     return torch.from_numpy(found.cluster_centers_).to(x)

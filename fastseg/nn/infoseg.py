@@ -83,7 +83,9 @@ class InfoSegNet(nn.Module):
             check_int(name, value, 1)
         check_int("kernel", kernel, 1, odd=True)
         self.in_channels, self.classes = in_channels, classes
-        self.patches = convs(in_channels, [(width, 4, 2), (2 * width, 4, 2), (4 * width, kernel, 1)])
+        self.patches = convs(
+            in_channels, [(width, 4, 2), (2 * width, 4, 2), (4 * width, kernel, 1)]
+        )
         self.picture = convs(4 * width, [(4 * width, 3, 2), (8 * width, 3, 2)])
         self.local = Pointwise(4 * width, features)
         self.glob = Pointwise(8 * width, features)

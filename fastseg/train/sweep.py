@@ -17,7 +17,7 @@ from .loop import TrainingError, train
 from .score import BEST, LAST
 from .tables import TABLES
 
-__all__ = ["Sweep", "read_sweep", "run_sweep"]
+__all__ = ["Sweep", "cells", "read_sweep", "run_sweep"]
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,9 @@ def read_sweep(name: str) -> Sweep:
 def run_sweep(
     sweep: Sweep, data: Sequence[str], out: str | Path, seeds: int, argv: Sequence[str] = ()
 ) -> list[dict[str, Any]]:
-    """Run every row on every data set with every seed, but for what is done; OUT/table.csv.
+    """Run every row on every data set with every seed, but for what is done.
+
+    OUT/table.csv and OUT/table.md get the table.
 
     A run that fails is named on stderr, and the others go on.
 
@@ -95,7 +97,30 @@ def run_sweep(
         published = sweep.rows[label].get("published", {}).get(re.split("[:?]", spec)[0])
         table += _rows(label, spec, lines, published)
     write(Path(out, "table.csv"), csv_bytes(table))
+    write(Path(out, "table.md"), _markdown(sweep.title, cells(table)).encode())
     return table
+
+
+def cells(table: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    """The table as words: a head, and a line for each of its rows."""
+
+    def spread(row: Mapping[str, Any], which: str) -> str:
+        sd = row[f"{which} s.d."]
+        return f"{row[which]:.1f}" + ("" if sd is None else f" ± {sd:.1f}")
+
+    heads = ("accuracy, percent", "data", "variant", LAST, BEST, "published", "seeds")
+    lines = [heads]
+    for row in table:
+        published = "" if row["published"] is None else f"{row['published']:.1f}"
+        numbers = (spread(row, LAST), spread(row, BEST), published, str(row["seeds"]))
+        lines.append((row["row"], row["data"], row["variant"], *numbers))
+    return lines
+
+
+def _markdown(title: str, lines: Sequence[tuple[str, ...]]) -> str:
+    heads, *rest = (f"| {' | '.join(line)} |" for line in lines)
+    rule = "| --- " * len(lines[0]) + "|"
+    return "\n".join([*([f"# {title}", ""] if title else []), heads, rule, *rest, ""])
 
 
 @dataclass(frozen=True)

@@ -179,4 +179,16 @@ TABLES: dict[str, dict[str, Any]] = {
             "K = 48": {"overclusters": 48},
         },
     },
+    "infoseg-table2": {
+        "title": "InfoSeg, Table 2: mutual information",
+        "method": "infoseg",
+        "rows": {
+            "IIC": {"objective": "iic", "published": {"coco-stuff-3": 60.2}},
+            "DV, hard": {"objective": "dv", "assignment": "hard",
+                "published": {"coco-stuff-3": 53.9}},
+            "DV, soft": {"objective": "dv", "published": {"coco-stuff-3": 55.1}},
+            "JSD, hard": {"assignment": "hard", "published": {"coco-stuff-3": 67.3}},
+            "JSD, soft": {"published": {"coco-stuff-3": 73.8}},
+        },
+    },
 }  # fmt: skip

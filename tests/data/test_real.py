@@ -1,6 +1,5 @@
 """The loaders on real pictures, where they are: what a miniature of noise would not show."""
 
-import csv
 from pathlib import Path
 from typing import Any
 
@@ -57,37 +56,74 @@ def test_folders(spec, count, classes, channels, tmp_path):
         assert 10 < regions.max() < 60
 
 
-def test_coco_by_its_archive(tmp_path):
-    """Miniature pictures enlarged into the layout, labels as fine ones of the same kinds."""
-    mini, names = DATA / "coco_stuff_mini" / "train2017", {"sky": 156, "ground": 124, "plant": 93}
+def archive_of(root, masks, fine, count):
+    """Miniature pictures of COCO, enlarged into the archive's layout; their small labels by name.
+
+    `fine` has the archive's label for each of `masks`.
+    """
+    mini = DATA / "coco_stuff_mini" / "train2017"
     for folder in ("images", "annotations"):
         for split in ("train2017", "val2017"):
-            (tmp_path / folder / split).mkdir(parents=True)
-    with open(DATA / "coco_stuff_mini" / "images.csv", newline="") as file:
-        columns = csv.DictReader(file).fieldnames or ()
-    assert columns
-    share = {}
-    for path in sorted((mini / "masks_stuff3").glob("*.png"))[:30]:
+            (root / folder / split).mkdir(parents=True)
+    table = np.full(256, 255, np.uint8)
+    table[: len(fine)] = fine
+    found = {}
+    for i, path in enumerate(sorted((mini / masks).glob("*.png"))[:count]):
         with Image.open(path) as mask, Image.open(mini / "images" / f"{path.stem}.jpg") as picture:
             labels = np.asarray(mask)
-            table = np.full(256, 255, np.uint8)
-            table[:3] = [names[name] for name in ("sky", "ground", "plant")]
+            split = "val2017" if i % 3 == 2 else "train2017"
+            found[f"{split}/{path.stem}"] = labels
             size = (picture.width * 3 // 2, picture.height * 3 // 2)
-            share[path.stem] = (labels < 3).mean()
             large = Image.fromarray(table[labels]).resize(size, Image.Resampling.NEAREST)
-            large.save(tmp_path / "annotations" / "train2017" / path.name)
-            picture.resize(size).save(tmp_path / "images" / "train2017" / f"{path.stem}.jpg")
-    dataset: Any = open_dataset(f"coco-stuff-3:{tmp_path}")
-    keys = {dataset[i].key.split("/")[1] for i in range(len(dataset))}
+            large.save(root / "annotations" / split / path.name)
+            picture.resize(size).save(root / "images" / split / f"{path.stem}.jpg")
+    return found
+
+
+def test_coco_by_its_archive(tmp_path):
+    names = {"sky": 156, "ground": 124, "plant": 93}
+    masks = archive_of(tmp_path, "masks_stuff3", list(names.values()), 30)
+    share = {name: (labels < 3).mean() for name, labels in masks.items()}
+    dataset: Any = open_dataset(f"coco-stuff-3:{tmp_path}", "all")
+    found = [dataset[i] for i in range(len(dataset))]
+    keys = {sample.key for sample in found}
     assert keys >= {name for name, part in share.items() if part > 0.76}
     assert not keys & {name for name, part in share.items() if part < 0.74}
     assert set(names.values()) < {label for group in COARSE.values() for label in group}
     # Skies are brighter than plants, so labels lie where they belong.
-    found = [dataset[i] for i in range(len(dataset))]
     bright = [
         np.concatenate([s.image[s.labels == k].mean(-1) for s in found]).mean() for k in range(2)
     ]
     assert bright[0] > bright[1] + 20
+
+
+def test_persons_from_the_archive_to_label_maps(tmp_path, capsys):
+    """COCO-Persons end to end: chosen, learnt from, scored, predicted."""
+    masks = archive_of(tmp_path / "coco", "masks_person", [1, 0], 70)  # bicycle and person
+    spec, run = f"coco-persons:{tmp_path}/coco", tmp_path / "run"
+    chosen = {}
+    for split in ("train", "test"):
+        dataset: Any = open_dataset(spec, split)
+        assert dataset.classes == ("other", "person")
+        for i in range(len(dataset)):
+            key, _, labels = dataset[i]
+            chosen[key] = (labels == 1).mean()
+            assert chosen[key] == pytest.approx((masks[key] == 1).mean(), abs=0.01)
+            assert (labels < 0).mean() == pytest.approx((masks[key] > 1).mean(), abs=0.01)
+    assert len(chosen) > 8
+    assert min(chosen.values()) >= 0.1
+    assert all((labels == 1).mean() < 0.11 for key, labels in masks.items() if key not in chosen)
+
+    options = ["--width", "4", "--features", "16", "--batch-size", "4", "--epochs", "1"]
+    options += ["--no-tensorboard", "--device", "cpu"]
+    assert main(["train", "infoseg", "--data", spec, "--out", str(run), *options]) == 0
+    assert main(["eval", str(run)]) == 0
+    assert "bilinear" in capsys.readouterr().out
+    pictures = str(tmp_path / "coco" / "images" / "val2017")
+    out = tmp_path / "out"
+    assert main(["segment", pictures, "-o", str(out), "--model", str(run)]) == 0
+    names = {path.stem for path in (out / "labels").glob("*.png")}
+    assert names == {key.split("/")[1] for key in masks if key.startswith("val")}
 
 
 def test_potsdam_from_a_genuine_picture(tmp_path):

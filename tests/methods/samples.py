@@ -1,5 +1,6 @@
 """Batches to learn from."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -70,3 +71,12 @@ def part(whole: Batch, rows: slice) -> Batch:
         whole.keys[rows],
         labels,
     )
+
+
+def halves(count=4, side=32, seed=0):
+    """Pictures with a dark and a bright side, in each of four ways, with labels."""
+    data = batch(count, (side, side), seed=seed)
+    right = (torch.arange(side) >= side // 2).expand(side, -1)
+    truth = torch.stack([torch.rot90(right, i) for i in range(count)])
+    noise = torch.rand(data.images.shape, generator=torch.Generator().manual_seed(seed)) / 50
+    return replace(data, images=0.1 + 0.7 * truth[:, None] + noise, labels=truth.long())

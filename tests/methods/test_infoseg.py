@@ -140,33 +140,32 @@ def test_labels_are_enlarged():
     assert torch.equal(maps["nearest"], enlarged)
 
 
-@pytest.mark.parametrize(("estimator", "assignment"), [("jsd", "soft"), ("jsd", "hard")])
-def test_it_finds_an_object_that_is_elsewhere_in_each_picture(estimator, assignment):
+@pytest.mark.parametrize("assignment", ["soft", "hard"])
+def test_it_finds_an_object_that_is_elsewhere_in_each_picture(assignment):
     rng = torch.Generator().manual_seed(0)
-    data = batch(16, labels=True)
-    images = torch.rand((16, 3, 32, 32), generator=rng) / 10
-    truth = torch.zeros(16, 32, 32, dtype=torch.int64)
-    for i in range(16):
-        top, left = (4 * torch.randint(0, 6, (2,), generator=rng)).tolist()
-        images[i, :, top : top + 12, left : left + 12] += 0.6
-        truth[i, top : top + 12, left : left + 12] = 1
-    data = dataclasses.replace(
-        data, images=images, labels=truth, valid=torch.ones_like(truth, dtype=torch.bool)
-    )
-    model = method(2, objective=estimator, assignment=assignment, lr=3e-3)
+    truth = torch.zeros(16, 64, 64, dtype=torch.int64)
+    for picture in truth:
+        top, left = (4 * torch.randint(0, 9, (2,), generator=rng)).tolist()
+        picture[top : top + 32, left : left + 32] = 1
+    images = torch.rand((16, 3, 64, 64), generator=rng) / 10 + 0.6 * truth[:, None]
+    valid = torch.ones_like(truth, dtype=torch.bool)
+    data = dataclasses.replace(batch(16), images=images, labels=truth, valid=valid)
+    model = method(2, assignment=assignment, lr=3e-3, kernel=1)
     optimizer = model.optimizer()
-    for _ in range(60):
+    for _ in range(40):
         optimizer.zero_grad()
         model.loss(data, 0.0)["loss"].backward()
         optimizer.step()
     metrics = fastseg.SegmentationMetrics(2, 2)
     with torch.no_grad():
         metrics.update(model.eval().predict(data)["nearest"], truth)
-    assert metrics.compute().accuracy > 0.95
+    assert metrics.compute().accuracy > 0.9
 
 
 def test_what_infoseg_refuses():
-    with pytest.raises(ValueError, match="`objective` must be one of 'jsd', 'dv', 'iic', got 'nce'"):
+    with pytest.raises(
+        ValueError, match="`objective` must be one of 'jsd', 'dv', 'iic', got 'nce'"
+    ):
         method(objective="nce")
     with pytest.raises(ValueError, match="`assignment` must be one of 'soft', 'hard', got 'firm'"):
         loss_of(method(assignment="firm"), batch())

@@ -27,6 +27,7 @@ def every_view(images, seeds):
         "affine": affine,
         "warp": views.warp(images, affine),
         "flip": views.flip(images, seeds),
+        "quarter_turn": views.quarter_turn(images[..., :10, :], seeds),
         "jitter": views.jitter(images, seeds),
     }
 
@@ -137,6 +138,20 @@ def test_flip_mirrors_some_samples_and_again_undoes_it():
     assert torch.equal(views.flip(mirrored, seeds), x)
     assert torch.equal(views.flip(x, seeds, 0), x)
     assert torch.equal(views.flip(x, seeds, 1), x.flip(-1))
+
+
+def test_quarter_turns_are_of_all_kinds_and_undone():
+    x, seeds = pictures(40, 2, 5, 5), torch.arange(40)
+    turned = views.quarter_turn(x, seeds)
+    counts = []
+    for quarters in range(4):
+        same = (turned == torch.rot90(x, quarters, (-2, -1))).flatten(1).all(1)
+        counts.append(int(same.sum()))
+    assert sum(counts) == 40
+    assert min(counts) > 3
+    assert torch.equal(views.quarter_turn(turned, seeds, back=True), x)
+    valid = x[:, 0] > 0.5
+    assert torch.equal(views.quarter_turn(valid, seeds), views.quarter_turn(x, seeds)[:, 0] > 0.5)
 
 
 # --- Colour ------------------------------------------------------------------------------------

@@ -1,5 +1,7 @@
 """The networks of AC, and the critic of ARL."""
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,7 +9,7 @@ from torch import nn
 
 from benchmarks.peers import autoregressive as peer
 from fastseg import info_nce
-from fastseg.nn import AutoregressiveBlock, AutoregressiveNet, Critic, use_ordering
+from fastseg.nn import AutoregressiveBlock, AutoregressiveNet, Critic, autoregressive, use_ordering
 from fastseg.orderings import ALL, RASTER, ZIGZAG, attention_mask, turn
 
 pytestmark = pytest.mark.usefixtures("one_thread", "poisoned")
@@ -226,6 +228,22 @@ def test_dropout_acts_inside_the_blocks_while_training():
     assert rates == 5 * [0.5]
     net.eval()
     assert torch.equal(net(x, 1), net(x, 1))
+
+
+@pytest.mark.parametrize("stride", [2, 4])
+def test_the_shortcut_of_a_strided_block(stride):
+    """As a strided convolution; whose gradient is wrong, or ends the process, in some versions."""
+    block = autoregressive.Block(3, 16, autoregressive.STRIDES[stride]).double()
+    x = pictures(2, 3, 12, 9, dtype=torch.float64)
+    conv: Any = block.shortcut[0]
+    expected = block.shortcut[1](F.conv2d(x, conv.weight, stride=stride)) + block.inside(x)
+    torch.testing.assert_close(block(x), expected.relu())
+    x = pictures(14, 3, 96, 96).contiguous(memory_format=torch.channels_last)
+    block.float()(x).square().sum().backward()
+    given = conv.weight.grad.clone()
+    block.zero_grad()
+    block(x.contiguous()).square().sum().backward()
+    assert (given - conv.weight.grad).norm() < 1e-2 * given.norm()
 
 
 # --- Compilers and layouts ---------------------------------------------------------------------

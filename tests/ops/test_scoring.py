@@ -466,6 +466,9 @@ def test_what_scores_and_infoseg_refuse(change, error, message):
         ({"estimator": "nwj"}, ValueError, "`estimator` must be one of 'jsd', 'dv', got 'nwj'"),
         ({"assignment": 1}, ValueError, "`assignment` must be one of 'soft', 'hard', got 1"),
         ({"generator": 1}, TypeError, "`generator` must be a torch.Generator or None, got int"),
+        ({"weights": 1}, TypeError, "`weights` must be a torch.Tensor, got int"),
+        ({"weights": L[:, 0].int()}, TypeError, "`weights` must be bool or .*, got int32"),
+        ({"weights": L}, ValueError, r"`weights` must have shape \(2, 5, 6\), got \(2, 4, 5, 6\)"),
     ],
 )
 def test_what_infoseg_refuses(change, error, message):

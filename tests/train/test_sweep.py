@@ -49,6 +49,15 @@ def test_every_row_runs_with_every_seed(sweep, tmp_path, capsys):
         ("narrow", "tiny"), ("narrow", "shifted"), ("wide", "tiny"), ("wide", "shifted"),
     ]  # fmt: skip
     assert [row["published"] for row in found] == ["50.25", "50.25", "", ""]
+    lines = (tmp_path / "out" / "table.md").read_text().splitlines()
+    assert lines[0] == "# Widths"
+    assert lines[2].startswith("| accuracy, percent | data | variant | last | best (oracle) | pub")
+    assert len(lines) == 8
+    last = float(found[0]["last"]), float(found[0]["last s.d."])
+    assert lines[4].startswith(
+        f"| narrow | fruits?limit=8 | tiny | {last[0]:.1f} ± {last[1]:.1f} |"
+    )
+    assert lines[4].endswith(" | 50.2 | 2 |")
     for label, width in (("narrow", 3), ("wide", 9)):
         runs = [tmp_path / "out" / "fruits_limit=8" / label / seed for seed in "01"]
         trained = [restore(run) for run in runs]

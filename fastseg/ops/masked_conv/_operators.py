@@ -9,7 +9,6 @@ from torch.library import define, impl, register_autograd, register_fake
 
 from ... import backends
 from ...orderings import opposite
-from . import _torch
 from ._taps import layout
 
 define(
@@ -33,11 +32,12 @@ def _dense(x: torch.Tensor) -> torch.Tensor:
     return x.contiguous(memory_format=layout(x))
 
 
-def _empty(x, weight, ordering, dilation, plain, backend) -> torch.Tensor:
+def _empty(x, weight, ordering, dilation, groups, plain, backend) -> torch.Tensor:
     """A result; `plain` has neither residual nor ReLU."""
-    if plain and backends.resolve("masked_conv2d", x.device, backend) == "torch":
-        return _torch.empty_result(x, weight, ordering, dilation)
-    shape = (len(x), len(weight), *x.shape[2:])
+    kernel = backends.load("masked_conv2d", x.device, backend)
+    if plain and hasattr(kernel, "empty_result"):
+        return kernel.empty_result(x, weight, ordering, dilation, groups)
+    shape = (x.shape[0], weight.shape[0], *x.shape[2:])
     return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout(x))
 
 
@@ -56,7 +56,8 @@ def _masked_conv2d(x, weight, bias, residual, ordering, dilation, groups, relu, 
 
 @register_fake("fastseg::masked_conv2d")
 def _masked_conv2d_fake(x, weight, bias, residual, ordering, dilation, groups, relu, backend):
-    return _empty(x, weight, ordering, dilation, residual is None and not relu, backend)
+    plain = residual is None and not relu
+    return _empty(x, weight, ordering, dilation, groups, plain, backend)
 
 
 def _keep(ctx, inputs, output) -> None:
@@ -163,7 +164,8 @@ def _masked_conv2d_pair(x, weight, bias, first, second, dilation, groups, relu, 
 
 @register_fake("fastseg::masked_conv2d_pair")
 def _masked_conv2d_pair_fake(x, weight, bias, first, second, dilation, groups, relu, backend):
-    one, other = (_empty(x, weight, o, dilation, not relu, backend) for o in (first, second))
+    options = dilation, groups, not relu, backend
+    one, other = (_empty(x, weight, ordering, *options) for ordering in (first, second))
     return one, other
 
 

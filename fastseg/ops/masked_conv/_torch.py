@@ -50,11 +50,11 @@ def masked_conv2d(
 
 
 def empty_result(
-    x: torch.Tensor, weight: torch.Tensor, ordering: int, dilation: int
+    x: torch.Tensor, weight: torch.Tensor, ordering: int, dilation: int, groups: int
 ) -> torch.Tensor:
     """Has the strides of what `masked_conv2d` gives with neither residual nor ReLU."""
     axis, past, to_end = _moved(weight.shape[2], ordering, dilation)
-    shape = [len(x), len(weight), *x.shape[2:]]
+    shape = [x.shape[0], weight.shape[0], *x.shape[2:]]
     shape[axis] += 2 * past
     out = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout(x))
     return out.narrow(axis, 2 * past if to_end else 0, x.shape[axis])

@@ -65,9 +65,11 @@ def masked_conv2d(
         groups: as of `torch.nn.functional.conv2d`.
         activation: None, or "relu", applied last.
         residual: (B,O,H,W), added before the activation.
-        backend: "auto", or one of `fastseg.backends.NAMES`. "torch" is PyTorch's convolution
-            (oneDNN, cuDNN), "triton" one kernel with all of the above, its float32 products in
-            TF32 where `torch.backends.cudnn.allow_tf32`.
+        backend: "auto", or one of `fastseg.backends.NAMES`. "native" computes 3×3 kernels of one
+            group, without dilation, from 24 channels on, in float32 and float64, with 18 products
+            for 32 by Winograd's minimal filtering, and has "torch" compute others: PyTorch's
+            convolution (oneDNN, cuDNN). "triton" is one kernel with all of the above, its float32
+            products in TF32 where `torch.backends.cudnn.allow_tf32`.
 
     Returns:
         (B,O,H,W), dtype of `x`, under autocast that; its channels last in memory if those of `x`

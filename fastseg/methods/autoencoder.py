@@ -63,13 +63,15 @@ class Autoencoder(Method):
         return F.adaptive_avg_pool2d(images, self.config.side).flatten(1)
 
     def measure(self, batches: Iterable[Batch]) -> dict[str, float]:
-        """α₂ of CIRS: how far the mean codes of classes, the folders in pictures' keys, spread."""
+        """α₂ of CIRS: how far the mean codes of classes, the folders in pictures' keys, spread; and
+        the same for each of the b numbers of a code, as the thesis may have meant it."""
         codes: dict[str, list[torch.Tensor]] = {}
         for batch in batches:
             for key, code in zip(batch.keys, self.encoder(self._pictures(batch)), strict=True):
                 codes.setdefault(key.rpartition("/")[0], []).append(code.double())
         means = torch.stack([torch.stack(of_class).mean(0) for of_class in codes.values()])
-        return {"alpha2": between_classes(means).item()}
+        alpha2 = between_classes(means).item()
+        return {"alpha2": alpha2, "alpha2_per_number": alpha2 / self.config.bottleneck}
 
     def predict(self, batch: Batch) -> dict[str, torch.Tensor]:
         label = self.encoder(self._pictures(batch)).argmax(1)

@@ -53,7 +53,7 @@ def test_alpha2_by_hand():
                             valid=data.valid[i : i + 2])
         for i in (0, 2)
     ]  # fmt: skip
-    assert model.measure(parts) == {"alpha2": pytest.approx(2 * 1.5**2)}
+    assert model.measure(parts) == pytest.approx({"alpha2": 4.5, "alpha2_per_number": 4.5 / 4})
 
 
 def test_pictures_of_other_sizes_are_brought_to_one():

@@ -1,6 +1,7 @@
 """CIRS: hard segments, what g makes of them, and turns."""
 
 import dataclasses
+from typing import Any
 
 import pytest
 import torch
@@ -79,7 +80,8 @@ def test_features_cannot_grow_without_end():
 
 @pytest.mark.parametrize("name", ["cirs", "air"])
 def test_invalid_pixels_do_not_count(name):
-    model, data = tiny(name).eval(), batch()
+    model: Any = tiny(name).eval()
+    data = batch()
     # No pixel's score may depend on others.
     model.segmenter.forward = lambda x: torch.cat((x[:, :1] - 0.5, 0.5 - x[:, :1]), 1)
     spoilt = data.images.masked_fill(~data.valid[:, None], 0.9)

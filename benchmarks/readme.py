@@ -19,6 +19,9 @@ OPERATORS = (
     "infoseg_loss",
     "info_nce",
     "confusion",
+    "masked_conv2d",
+    "ordered_attention",
+    "autoregressive_step",
 )
 SETS = {
     "flowers17": "half of Oxford 17 Flowers",

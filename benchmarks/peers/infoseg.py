@@ -19,11 +19,10 @@ class Residual(nn.Module):
         self.first = nn.Conv2d(channels, features, 1)
         self.second = nn.Conv2d(features, features, 1, bias=False)
         self.shortcut = nn.Conv2d(channels, features, 1, bias=False)
-        weights = inside.weight, *outside.weight.split((features, channels), 1)
-        with torch.no_grad():
-            self.first.bias.copy_(inside.bias)  # type: ignore[union-attr]
-            for conv, weight in zip(self.children(), weights, strict=True):
-                conv.weight.copy_(weight[..., None, None])  # type: ignore[operator, union-attr]
+        state = {"first.bias": inside.bias, "first.weight": inside.weight[..., None, None]}
+        weights = outside.weight[..., None, None].split((features, channels), 1)
+        state |= {"second.weight": weights[0], "shortcut.weight": weights[1]}
+        self.load_state_dict(state)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.second(torch.relu(self.first(x))) + self.shortcut(x)

@@ -56,6 +56,13 @@ class Batch:
     seeds: torch.Tensor  #: (B,) int64, for what is random in a sample, whichever rank it is on
     keys: tuple[str, ...]
     labels: torch.Tensor | None = None  #: (B,H,W) int64, −1 for none; never given to a loss
+    regions: tuple[int, ...] = ()  #: how many of each superpixels the fullest sample has
+
+    def __post_init__(self) -> None:
+        if len(self.regions) != len(self.superpixels):
+            # Where the batch is made, that is on the CPU: a GPU would be waited for.
+            regions = (int(x.max()) + 1 if x.numel() else 0 for x in self.superpixels)
+            object.__setattr__(self, "regions", tuple(regions))
 
     def to(self, device: torch.device | str) -> "Batch":
         return replace(

@@ -177,16 +177,15 @@ class _Maker:
         labels = None
         if self.options.labels and self.dataset.classes:
             labels = _stack([part.labels.astype(np.int64) for part in parts], shape, -1)
+        superpixels = list(zip(*(part.superpixels for part in parts), strict=True))
         return Batch(
             torch.from_numpy(images),
             _stack([part.valid for part in parts], shape, False),
-            tuple(
-                _stack(maps, shape, -1)
-                for maps in zip(*(part.superpixels for part in parts), strict=True)
-            ),
+            tuple(_stack(maps, shape, -1) for maps in superpixels),
             torch.tensor([part.seed for part in parts]),
             tuple(part.key for part in parts),
             labels,
+            tuple(max(int(labels.max(initial=-1)) for labels in maps) + 1 for maps in superpixels),
         )
 
     def _part(self, index: int) -> _Part:

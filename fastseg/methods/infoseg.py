@@ -44,9 +44,9 @@ class InfoSeg(Method):
     which are like them.
 
     The paper names neither how long it trains nor views of its own: pictures come cut and mirrored
-    as the data set's geometry says. Objective "iic" is the ablation of §5.5: IIC's loss on the class
-    probabilities V of two views, in the configuration for COCO-Stuff-3. Patches count as far as
-    their pixels are valid.
+    as the data set's geometry says. Objective "iic" is the ablation of §5.5: IIC's loss on the
+    class probabilities V of two views, in the configuration for COCO-Stuff-3. Patches count as far
+    as their pixels are valid.
     """
 
     Config = InfoSegConfig

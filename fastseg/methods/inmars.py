@@ -94,7 +94,7 @@ class InMARS(Method):
     def loss(self, batch: Batch, progress: float, group: Any = None) -> dict[str, torch.Tensor]:
         """L_R + λ·(H(Y|X) − γ·H(Y)) (Eq. 6), over the superpixels that have valid pixels."""
         labels = batch.superpixels[0].masked_fill(~batch.valid, -1)
-        regions = self._index(labels)
+        regions = self._index(labels, batch.regions[0])
         scores = self.network(batch.images, regions)  # (B,K,R)
         there = regions.counts > 0
         entropies = class_entropies(scores.softmax(1), self.prior, there, group)
@@ -110,8 +110,7 @@ class InMARS(Method):
             **{name: part.detach() for name, part in parts.items()},
         }
 
-    def _index(self, labels: torch.Tensor) -> RegionIndex:
-        count = int(labels.max()) + 1 if labels.numel() else 1
+    def _index(self, labels: torch.Tensor, count: int) -> RegionIndex:
         return region_index(labels, max(1, count), self.config.backend)
 
     def _regularisers(
@@ -150,8 +149,8 @@ class InMARS(Method):
     def predict(self, batch: Batch) -> dict[str, torch.Tensor]:
         features = self.network.backbone(batch.images)
         maps = []
-        for labels in batch.superpixels:
-            regions = self._index(labels)
+        for labels, count in zip(batch.superpixels, batch.regions, strict=True):
+            regions = self._index(labels, count)
             p = self.network.head(features, regions).softmax(2)
             maps.append(region_unpool(p, regions, self.config.backend))
         return {

@@ -10,11 +10,11 @@ from ..checks import check_int, check_shape, check_tensor
 __all__ = ["InfoSegNet"]
 
 
-def convs(channels: int, layers: Sequence[tuple[int, int, int]]) -> nn.Sequential:
+def convs(channels: int, layers: Sequence[tuple[int, int, int]], padding: int) -> nn.Sequential:
     """Convolutions of (channels, size, stride), each with batch norm and ReLU."""
     out = nn.Sequential()
     for after, size, stride in layers:
-        conv = nn.Conv2d(channels, after, size, stride, padding=(size - 1) // 2, bias=False)
+        conv = nn.Conv2d(channels, after, size, stride, padding, bias=False)
         out.extend([conv, nn.BatchNorm2d(after), nn.ReLU(inplace=True)])
         channels = after
     return out
@@ -44,11 +44,12 @@ class InfoSegNet(nn.Module):
 
     The paper's text says what the blocks are for, that C and C' are residual blocks of 1×1
     convolutions with weights of their own, D_k linear layers, the stride 4 and P 1024; the sizes
-    are in its figure alone. Chosen here, after the Deep InfoMax that the paper builds upon (Hjelm et
-    al., ICLR 2019):
+    are in its figure alone. Chosen here, after the Deep InfoMax that the paper builds upon (Hjelm
+    et al., ICLR 2019):
 
         A   convolutions 4×4, w, stride 2 · 4×4, 2w, stride 2 · n×n, 4w; batch norm and ReLU after
-            each. A feature sees 18×18 pixels with n = 3, and 10×10 with n = 1.
+            each. A feature sees 18×18 pixels with n = 3, and 10×10 with n = 1. The picture is
+            padded once, by its outermost pixels, so that no feature tells where the border is.
         B   3×3, 4w, stride 2 · 3×3, 8w, stride 2, likewise; the mean over what is left.
         C   W₂·relu(W₁x + b) + W₃x, P numbers wide inside, too. Its output has no bias and no ReLU,
             so that scores have either sign.
@@ -83,10 +84,10 @@ class InfoSegNet(nn.Module):
             check_int(name, value, 1)
         check_int("kernel", kernel, 1, odd=True)
         self.in_channels, self.classes = in_channels, classes
-        self.patches = convs(
-            in_channels, [(width, 4, 2), (2 * width, 4, 2), (4 * width, kernel, 1)]
-        )
-        self.picture = convs(4 * width, [(4 * width, 3, 2), (8 * width, 3, 2)])
+        layers = [(width, 4, 2), (2 * width, 4, 2), (4 * width, kernel, 1)]
+        border = nn.ReplicationPad2d(1 + 2 * kernel)
+        self.patches = nn.Sequential(border, *convs(in_channels, layers, padding=0))
+        self.picture = convs(4 * width, [(4 * width, 3, 2), (8 * width, 3, 2)], padding=1)
         self.local = Pointwise(4 * width, features)
         self.glob = Pointwise(8 * width, features)
         self.heads = nn.Linear(features, classes * features)

@@ -79,6 +79,7 @@ def test_evaluation_takes_centres_in_order():
         for map_ in maps:
             assert map_.unique().tolist() == list(range(map_.max() + 1))
     assert batch.superpixels[0].max() > batch.superpixels[1].max()
+    assert batch.regions == tuple(int(maps.max()) + 1 for maps in batch.superpixels)
 
 
 def test_training_has_no_labels_unless_asked():

@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import fastseg
 from fastseg.methods import InMARS, inmars
@@ -191,7 +192,7 @@ def test_invalid_pixels_do_not_count():
     labels = (torch.arange(32)[:, None] // 8 * 4 + torch.arange(32) // 8).expand(2, 32, 32).int()
     valid = torch.ones(2, 32, 32, dtype=torch.bool)
     valid[:, 6:16] = False
-    data = dataclasses.replace(batch(), superpixels=(labels,), valid=valid)
+    data = dataclasses.replace(batch(), superpixels=(labels,), valid=valid, regions=())
     other = data.images.clone()
     other[:, :, 7:15] = 0.3
     results = [
@@ -202,6 +203,23 @@ def test_invalid_pixels_do_not_count():
     assert results[0]["adv"] == pytest.approx(results[1]["adv"], rel=1e-4)
     nothing = dataclasses.replace(data, valid=torch.zeros_like(valid))
     assert all(value == 0 for value in numbers(model.loss(nothing, 0.0)).values())
+
+
+def test_a_step_reads_nothing_back():
+    """No value of a tensor is asked for, which on a GPU would wait for all that is under way."""
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            seen.append(function)
+            return function(*args, **(kwargs or {}))
+
+    model, seen = method(regulariser="none"), []
+    data, whole = batch(superpixels=superpixels(model)), batch(superpixels=model.superpixels)
+    with Watch():
+        model.loss(data, 0.5)["loss"].backward()
+        model.eval().predict(whole)
+    assert torch.ops.aten.convolution.default in seen
+    assert torch.ops.aten._local_scalar_dense.default not in seen
 
 
 def test_superpixels_cut_from_padding_are_ignored():

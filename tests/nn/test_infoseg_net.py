@@ -63,6 +63,12 @@ def test_local_features_see_patches_and_global_ones_the_picture(kernel, most):
     assert (seen[0].abs().sum(0) > 0).float().mean() > 0.9
 
 
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_a_shade_is_the_same_at_the_border(kernel):
+    local, _ = network(kernel=kernel).eval().features(torch.full((1, 3, 24, 32), 0.7))
+    assert torch.allclose(local, local[:, :, 3:4, 3:4].expand_as(local), atol=1e-6)
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # in PyTorch's compiler
 def test_it_compiles_whole():
     net, x = network().eval(), images(2, 3, 32, 32)

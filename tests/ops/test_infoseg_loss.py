@@ -60,8 +60,8 @@ def by_hand(local, glob, weights, estimator, assignment):
             marginal += here
             total = sum(w for w, _ in here)
             if total:
-                mean = sum(w * math.exp(t) for w, t in here) / total
-                bounds.append((weights[:, i, j].sum().item(), math.log(mean)))
+                bound = math.log(sum(w * math.exp(t) for w, t in here) / total)
+                bounds.append((weights[:, i, j].sum().item(), bound))
 
     def mean(pairs, f=lambda t: t):
         return sum(w * f(t) for w, t in pairs) / sum(w for w, _ in pairs)

@@ -1,6 +1,6 @@
 """masked_conv2d and masked_conv2d_pair: values, orderings, activation, pairs."""
 
-# mypy: disable-error-code="arg-type"
+# mypy: disable-error-code="call-arg, misc, arg-type"
 
 import math
 
@@ -9,7 +9,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from masked_problems import (
+
+from fastseg import masked_conv2d, masked_conv2d_pair
+from fastseg.orderings import opposite, ranks, turn, turn_back
+from tests.ops.masked_problems import (
     BACKENDS,
     RASTER,
     SHAPES,
@@ -19,9 +22,6 @@ from masked_problems import (
     problem,
     value_and_gradients,
 )
-
-from fastseg import masked_conv2d, masked_conv2d_pair
-from fastseg.orderings import opposite, ranks, turn, turn_back
 
 pytestmark = pytest.mark.usefixtures("one_thread", "poisoned")
 

@@ -8,7 +8,9 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from masked_problems import (
+
+from fastseg import backends, masked_conv2d, masked_conv2d_pair
+from tests.ops.masked_problems import (
     BACKENDS,
     SHAPES,
     chosen,
@@ -16,8 +18,6 @@ from masked_problems import (
     problem,
     value_and_gradients,
 )
-
-from fastseg import backends, masked_conv2d, masked_conv2d_pair
 
 pytestmark = pytest.mark.usefixtures("one_thread", "poisoned")
 

@@ -1,18 +1,23 @@
 """`fastseg sweep`: tables of runs."""
 
 import csv
+import datetime
+import itertools
 import statistics
+from pathlib import Path
 
 import pytest
 
 from fastseg.cli import main
 from fastseg.methods import METHODS
 from fastseg.train import TrainConfig, parse
-from fastseg.train.config import to_flags
+from fastseg.train.checkpoint import versions
+from fastseg.train.config import read_yaml, to_flags
 from fastseg.train.log import read_metrics
 from fastseg.train.restore import restore
 from fastseg.train.tables import TABLES
 
+CONFIGS = Path(__file__).parents[2] / "configs"
 TABLE = """
 title: Widths
 method: tiny
@@ -57,7 +62,8 @@ def test_every_row_runs_with_every_seed(sweep, tmp_path, capsys):
     assert lines[4].startswith(
         f"| narrow | fruits?limit=8 | tiny | {last[0]:.1f} ± {last[1]:.1f} |"
     )
-    assert lines[4].endswith(" | 50.2 | 2 |")
+    assert " | 50.2 | " in lines[4]
+    assert lines[4].endswith(" | 2 |")
     for label, width in (("narrow", 3), ("wide", 9)):
         runs = [tmp_path / "out" / "fruits_limit=8" / label / seed for seed in "01"]
         trained = [restore(run) for run in runs]
@@ -70,10 +76,34 @@ def test_every_row_runs_with_every_seed(sweep, tmp_path, capsys):
         assert float(row["last"]) == pytest.approx(statistics.fmean(scores))
         assert float(row["last s.d."]) == pytest.approx(statistics.stdev(scores))
         assert f"{statistics.fmean(scores):.1f} ± {statistics.stdev(scores):.1f}" in printed
+        scores = [scored(run, "miou") for run in runs]
+        assert float(row["mIoU"]) == pytest.approx(statistics.fmean(scores))
+        assert float(row["mIoU s.d."]) == pytest.approx(statistics.stdev(scores))
 
 
-def scored(run):
-    return 100 * read_metrics(run)[-1]["scores"]["tiny"]["last"]["accuracy"]
+def scored(run, measure="accuracy"):
+    return 100 * read_metrics(run)[-1]["scores"]["tiny"]["last"][measure]
+
+
+def test_every_epoch_of_every_run_is_listed(sweep, tmp_path):
+    assert sweep("--seeds", "2", "--epochs", "2") == 0
+    found = rows(tmp_path / "out" / "runs.csv")
+    expected = itertools.product(("narrow", "wide"), "01", "12", ("tiny", "shifted"))
+    names = ("row", "seed", "epoch", "variant")
+    assert [tuple(row[name] for name in names) for row in found] == list(expected)
+    run = tmp_path / "out" / "fruits_limit=8" / "wide" / "1"
+    assert found[-1]["accuracy"] == f"{scored(run):.2f}".rstrip("0").rstrip(".")
+    assert {row["commit"] for row in found} == {versions()["commit"][:12]}
+    assert all(datetime.date.fromisoformat(row["date"]) for row in found)
+
+
+def test_rows_may_read_their_options_from_files(sweep, tmp_path):
+    (tmp_path / "own.yaml").write_text("data: odd\nwidth: 5\nlr: 0.5")
+    table = TABLE.replace("width: 3", f"width: 3, config: {tmp_path}/own.yaml")
+    (tmp_path / "t.yaml").write_text(table)
+    assert sweep("--seeds", "1") == 0
+    config = restore(tmp_path / "out" / "fruits_limit=8" / "narrow" / "0").config
+    assert (config.width, config.lr) == (3, 0.5)
 
 
 def test_what_is_done_is_not_done_again(sweep, tmp_path, capsys):
@@ -94,6 +124,15 @@ def test_a_run_that_fails_is_named_and_the_others_go_on(sweep, tmp_path, capsys)
     assert sweep("--seeds", "1") == 1
     assert "failed: the loss became nan in step 1" in capsys.readouterr().err
     assert {row["row"] for row in rows(tmp_path / "out" / "table.csv")} == {"wide"}
+
+
+def test_options_are_for_the_rows_whose_method_has_them(sweep, tmp_path):
+    (tmp_path / "t.yaml").write_text(TABLE + "  other: {method: random}")
+    assert sweep("--seeds", "1", "--pair", "3", "4", "--no-norm", "--batch-size=2") == 0
+    runs = [tmp_path / "out" / "fruits_limit=8" / label / "0" for label in ("narrow", "other")]
+    tiny, other = (restore(run).config for run in runs)
+    assert (tiny.pair, tiny.norm) == ((3, 4), False)
+    assert tiny.batch_size == other.batch_size == 2
 
 
 @pytest.mark.parametrize(
@@ -137,3 +176,15 @@ def test_tables_of_papers_are_made_of_options(name):
         flags = to_flags({**own, **options}, (TrainConfig, kind), label)
         configs.append((method, parse(method, kind, ["--data", "x", "--out", "y", *flags])[1]))
     assert len({repr(config) for config in configs}) == len(table["rows"])
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_shipped_configurations_can_be_read(path, monkeypatch):
+    monkeypatch.chdir(CONFIGS.parent)  # from where rows name their files
+    content = read_yaml(str(path))
+    for label, row in content.get("rows", {"": {"config": str(path)}}).items():
+        name = row.get("method", content["method"])
+        options = {k: v for k, v in row.items() if k not in ("method", "config")}
+        flags = to_flags(options, (TrainConfig, METHODS[name].Config), label)
+        flags += ["--config", row["config"]] if "config" in row else []
+        parse(name, METHODS[name].Config, ["--data", "x", "--out", "y", *flags])

@@ -13,9 +13,7 @@ DTYPES = (torch.float32, torch.float64)
 LEAST_CHANNELS = 24
 
 
-def suits(
-    x: torch.Tensor, outs: int, size: int, ordering: int, dilation: int, groups: int
-) -> bool:
+def suits(x: torch.Tensor, outs: int, size: int, ordering: int, dilation: int, groups: int) -> bool:
     """Whether there is a kernel, and it is faster than PyTorch's."""
     fits = ordering > 0 and size == 3 and dilation == groups == 1 and x.dtype in DTYPES
     return fits and min(x.shape[1], outs) >= LEAST_CHANNELS
@@ -73,6 +71,6 @@ def masked_conv2d_weight(
     if not suits(x, grad.shape[1], *options):
         return _torch.masked_conv2d_weight(grad, x, *options)
     weight = x.new_empty((grad.shape[1], x.shape[1], size, size))
-    arrays = (_first(t, ordering) for t in (grad, x, weight))
-    _native.masked_conv_weight(*arrays, torch.get_num_threads())
+    of_grad, of_x, out = (_first(tensor, ordering) for tensor in (grad, x, weight))
+    _native.masked_conv_weight(of_grad, of_x, out, torch.get_num_threads())
     return weight

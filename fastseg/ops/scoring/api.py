@@ -144,8 +144,8 @@ def infoseg_loss(
     check_choice("assignment", assignment, ("soft", "hard"))
     check_generator("generator", generator)
     every, mine = rows_over(H, group)
-    for name, x, images in (("L", L, len(every)), ("H", H, len(every))):
-        _check_batch(name, x, images)
+    _check_batch("L", L, len(every))
+    _check_batch("H", H, len(every))
     partner = derangement(len(every), generator, L.device)[mine]
     # One product reads L once for both kinds of pairs.
     scores, others = _scores(L, torch.cat((H, every[partner]), 1)).chunk(2, 1)

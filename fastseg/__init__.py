@@ -10,6 +10,7 @@ from .metrics import (
     superpixel_scores,
 )
 from .nn import Entropies, class_entropies, kl_consistency, mutual_information, virtual_adversarial
+from .ops.argmax import argmax_in_place
 from .ops.attention import ordered_attention
 from .ops.inpaint import IEMResult, IEMStatus, gaussian_filter, gaussian_inpaint, iem
 from .ops.joint import JointPlan, displaced_joint, iic_loss, joint_plan, joint_sum
@@ -39,6 +40,7 @@ __all__ = [
     "SegmentationScores",
     "SuperpixelScores",
     "__version__",
+    "argmax_in_place",
     "backends",
     "binary_scores",
     "class_entropies",

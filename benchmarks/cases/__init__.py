@@ -1,6 +1,7 @@
 """The cases of each operator family; importing this registers them."""
 
 from . import (
+    argmax,
     attention,
     autoregressive,
     confusion,
@@ -15,6 +16,7 @@ from . import (
 )
 
 __all__ = [
+    "argmax",
     "attention",
     "autoregressive",
     "confusion",

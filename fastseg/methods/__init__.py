@@ -1,34 +1,46 @@
 """The papers, a file each: configuration, loss, predictions."""
 
 from .ac import AC
+from .air import AIR
 from .arl import ARL
+from .autoencoder import Autoencoder
 from .base import Method
 from .baselines import KMeans, Random, Supervised
+from .cirs import CIRS
 from .iic import IIC
 from .infoseg import InfoSeg
 from .inmars import InMARS
+from .wnet import WNet
 
 __all__ = [
     "AC",
+    "AIR",
     "ARL",
+    "CIRS",
     "IIC",
     "METHODS",
+    "Autoencoder",
     "InMARS",
     "InfoSeg",
     "KMeans",
     "Method",
     "Random",
     "Supervised",
+    "WNet",
 ]
 
 #: By the name that the commands know.
 METHODS: dict[str, type[Method]] = {
     "ac": AC,
+    "air": AIR,
     "arl": ARL,
+    "autoencoder": Autoencoder,
+    "cirs": CIRS,
     "iic": IIC,
     "infoseg": InfoSeg,
     "inmars": InMARS,
     "kmeans": KMeans,
     "random": Random,
     "supervised": Supervised,
+    "wnet": WNet,
 }

@@ -53,6 +53,10 @@ class Method(nn.Module, ABC):
         """
         raise NotImplementedError(f"{type(self).__name__} has no loss")
 
+    def resting(self, step: int) -> Iterable[nn.Module]:
+        """The parts whose parameters stay as they are in step 0, 1, … of training."""
+        return ()
+
     def fit(self, batches: Iterable[Batch]) -> None:
         """Learn from one pass over the data, where there is no gradient to follow."""
         raise NotImplementedError(f"{type(self).__name__} learns by its loss")
@@ -65,6 +69,13 @@ class Method(nn.Module, ABC):
         """(B,D,h,w), what `predict` is made from, for probes: the pictures in as many pixels or
         fewer. Called in evaluation mode and without gradients."""
         raise NotImplementedError(f"{type(self).__name__} has no features")
+
+    def measure(self, batches: Iterable[Batch]) -> dict[str, float]:
+        """What else to tell of the test split, all of it, beside the scores of `predict`.
+
+        Called like `predict`.
+        """
+        return {}
 
     @abstractmethod
     def predict(self, batch: Batch) -> dict[str, torch.Tensor]:

@@ -1,15 +1,17 @@
 """The backbones by name, and a backbone with a head on regions."""
 
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import nn
 
 from ..checks import check_choice
+from ..data.base import Batch
+from ..distributed import sum_over
 from ..nn import VGG, Hourglass, RegionEmbedding, UNet
 from ..ops.region import RegionIndex
 
-__all__ = ["Backbone", "RegionNetwork", "backbone"]
+__all__ = ["Backbone", "RegionNetwork", "backbone", "squared_error"]
 
 Backbone = Literal["hourglass", "unet", "vgg"]
 
@@ -36,3 +38,11 @@ class RegionNetwork(nn.Module):
     def forward(self, images: torch.Tensor, regions: RegionIndex) -> torch.Tensor:
         """(B,C,H,W) → (B,D,R)."""
         return self.head(self.backbone(images), regions).mT
+
+
+def squared_error(drawn: torch.Tensor, batch: Batch, group: Any = None) -> torch.Tensor:
+    """Mean over the valid pixels of all ranks of the squared distance to the picture's colours."""
+    valid = batch.valid[:, None]
+    total = ((drawn - batch.images) * valid).square().sum()
+    total, pixels = sum_over(torch.stack((total, valid.sum().to(total))), group)
+    return total / pixels.clamp(min=1)

@@ -19,6 +19,15 @@ def double_conv(channels: int, out_channels: int) -> nn.Sequential:
     return layers
 
 
+def twice(channels: int, out_channels: int, smooth: bool) -> nn.Module:
+    """Twice the resolution, in fewer channels."""
+    if not smooth:
+        return nn.ConvTranspose2d(channels, out_channels, 2, 2)
+    return nn.Sequential(
+        nn.Conv2d(channels, out_channels, 1), nn.Upsample(scale_factor=2, mode="bilinear")
+    )
+
+
 class UNet(nn.Module):
     """Down and up again, with what was there before halving beside it (Ronneberger et al., "U-Net",
     MICCAI 2015); padded, so that the map has the input's size, and with batch norm.
@@ -28,6 +37,8 @@ class UNet(nn.Module):
         out_channels: K, of the map.
         width: channels at full resolution; twice as many after each halving.
         depth: times that the resolution is halved, an odd side rounded down.
+        smooth: double it again by bilinear interpolation, where a transposed convolution can tell
+            odd pixels from even ones, and a loss without truth may make segments of them.
 
     Raises:
         TypeError, ValueError: an argument is not as above.
@@ -36,7 +47,12 @@ class UNet(nn.Module):
     multiple = 1  #: sides need not be divisible by more
 
     def __init__(
-        self, in_channels: int, out_channels: int, width: int = 64, depth: int = 4
+        self,
+        in_channels: int,
+        out_channels: int,
+        width: int = 64,
+        depth: int = 4,
+        smooth: bool = False,
     ) -> None:
         super().__init__()
         for name, value in (("in_channels", in_channels), ("out_channels", out_channels)):
@@ -47,9 +63,7 @@ class UNet(nn.Module):
         widths = [width * 2**level for level in range(depth + 1)]
         self.first = double_conv(in_channels, width)
         self.down = nn.ModuleList(double_conv(a, b) for a, b in pairwise(widths))
-        self.enlarge = nn.ModuleList(
-            nn.ConvTranspose2d(b, a, 2, 2) for a, b in reversed(list(pairwise(widths)))
-        )
+        self.enlarge = nn.ModuleList(twice(b, a, smooth) for a, b in reversed([*pairwise(widths)]))
         self.up = nn.ModuleList(double_conv(2 * a, a) for a in reversed(widths[:-1]))
         self.scores = nn.Conv2d(width, out_channels, 1)
 

@@ -84,7 +84,7 @@ class Log:
             self._board(line)
 
     def _board(self, line: Mapping[str, Any]) -> None:
-        for name, value in line.items():
+        for name, value in {**line, **line.get("measures", {})}.items():
             if isinstance(value, float):
                 self.writer.add_scalar(f"epoch/{name}", value, line["step"])
         for variant, found in line.get("scores", {}).items():
@@ -114,6 +114,7 @@ def _words(line: Mapping[str, Any], epochs: int) -> str:
     parts = [f"epoch {line['epoch']}/{epochs}", f"{line['seconds']:.1f} s"]
     if "loss" in line:
         parts += [f"loss {line['loss']:.4f}", f"{line['pictures_per_second']:.1f} pictures/s"]
+    parts += [f"{name} {value:.4g}" for name, value in line.get("measures", {}).items()]
     for variant, found in line.get("scores", {}).items():
         last, best = (100 * found[name]["accuracy"] for name in (LAST, BEST))
         parts.append(f"{variant} accuracy last {last:.2f}, best (oracle) {best:.2f}")

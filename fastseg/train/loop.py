@@ -2,12 +2,13 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from tqdm import tqdm
 
@@ -76,7 +77,8 @@ def train(name: str, config: Any, options: TrainConfig) -> Path:
                     run.save()
                     prepare(run, stop)
                 if is_due(run, line["epoch"]):
-                    scores = evaluate(run, log, stop, last)
+                    line |= measure(run)
+                    scores = evaluate(run, log, stop, last) if run.test.classes else {}
                 log.epoch(line, scores, run.epochs)
                 run.at = Position(run.at.epoch + 1, 0, run.at.step)
                 run.save()
@@ -120,7 +122,8 @@ def step(run: Run, batch: Batch, stop: Callable[[], bool]) -> tuple[dict[str, fl
     """One step; gives what there is to log, and whether any rank was told to stop."""
     options, place, dtype = run.options, run.place, DTYPES[run.options.precision]
     seed_everything(options.seed, run.at.step)
-    with torch.autocast(place.device.type, dtype, enabled=dtype != torch.float32):
+    half = torch.autocast(place.device.type, dtype, enabled=dtype != torch.float32)
+    with half, resting(run.method.resting(run.at.step)):
         found = run.method.loss(batch.to(place.device), run.at.epoch / run.epochs, place.group)
     run.optimizer.zero_grad(set_to_none=True)
     run.scaler.scale(found["loss"]).backward()
@@ -138,6 +141,20 @@ def step(run: Run, batch: Batch, stop: Callable[[], bool]) -> tuple[dict[str, fl
     run.scaler.step(run.optimizer)
     run.scaler.update()
     return named, stopping > 0
+
+
+@contextmanager
+def resting(parts: Iterable[nn.Module]) -> Iterator[None]:
+    """What is computed meanwhile has no gradient for the parameters of `parts`, so that they and
+    what the optimiser knows of them stay."""
+    parameters = [p for part in parts for p in part.parameters() if p.requires_grad]
+    try:
+        for parameter in parameters:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(True)
 
 
 def check_finite(run: Run, batch: Batch, values: dict[str, float]) -> None:
@@ -183,9 +200,18 @@ def watched(run: Run, stop: Callable[[], bool], what: str) -> Iterator[Batch]:
 
 
 def is_due(run: Run, epoch: int) -> bool:
-    """Whether to score after `epoch` epochs: never if the test split has no truth."""
+    """Whether to look at the test split after `epoch` epochs."""
     every = run.options.eval_every
-    return bool(every and run.test.classes and (epoch % every == 0 or epoch == run.epochs))
+    return bool(every and (epoch % every == 0 or epoch == run.epochs))
+
+
+@torch.no_grad()
+def measure(run: Run) -> dict[str, dict[str, float]]:
+    """The method's own numbers of the test split, of which every rank sees all."""
+    run.method.eval()
+    todo = run.batches(run.test, train=False, whole=True)
+    found = run.method.measure(batch.to(run.place.device) for batch in todo)
+    return {"measures": found} if found else {}
 
 
 def evaluate(run: Run, log: Log, stop: Callable[[], bool], last: bool) -> dict[str, dict[str, Any]]:

@@ -11,13 +11,18 @@ from fastseg.methods import METHODS, Method
 
 #: What makes each method small enough for tests that go over all of them.
 ORDERED: dict[str, Any] = {"widths": (8, 8, 8, 8, 8), "attention": True, "orderings": "both"}
+CUT = {"width": 4, "side": 32, "dropout": 0.0}
 OPTIONS: dict[str, dict[str, Any]] = {
     "ac": {**ORDERED, "radius": 2, "transform": "all"},
+    "air": {**CUT, "hidden": (16,), "bottleneck": 4},
     "arl": {**ORDERED, "positions": 9, "dimensions": 16, "transform": "all"},
+    "autoencoder": {"hidden": (16, 12, 8), "bottleneck": 4, "dropout": 0.0},
+    "cirs": {**CUT, "hidden": (16,), "features": 8},
     "iic": {"width": 4, "radius": 2, "alternate": False},
     "infoseg": {"width": 4, "features": 16},
     "inmars": {"backbone": "unet", "width": 4, "hidden": (8,), "finer": 4},
     "supervised": {"width": 4},
+    "wnet": {"width": 4, "radius": 2},
 }
 
 
@@ -39,6 +44,19 @@ def batch(count=2, size=(32, 32), channels=3, superpixels=(), labels=False, seed
     regions = tuple(fastseg.slic(images, **options) for options in superpixels)
     seeds = torch.arange(count) * 7919 + 11
     return Batch(images, valid, regions, seeds, tuple(map(str, range(count))), truth)
+
+
+def shapes(count: int, seed: int = 0) -> Batch:
+    """A red square somewhere on blue, 32×32."""
+    rng = torch.Generator().manual_seed(seed)
+    images = torch.zeros(count, 3, 32, 32)
+    images[:, 2] = 0.8
+    truth = torch.zeros(count, 32, 32, dtype=torch.int64)
+    for i, (y, x) in enumerate(torch.randint(0, 20, (count, 2), generator=rng).tolist()):
+        square = slice(y, y + 12), slice(x, x + 12)
+        images[i, 0][square], images[i, 2][square], truth[i][square] = 0.9, 0.1, 1
+    valid = torch.ones(count, 32, 32, dtype=torch.bool)
+    return Batch(images, valid, (), torch.arange(count), tuple(map(str, range(count))), truth)
 
 
 def part(whole: Batch, rows: slice) -> Batch:

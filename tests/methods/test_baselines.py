@@ -28,7 +28,8 @@ def accuracy(model, data):
 
 
 def test_the_list_of_methods():
-    assert list(METHODS) == sorted(METHODS)
+    names = [name for name in METHODS if name != "tiny"]  # which tests of training add
+    assert names == sorted(names)
     assert {"iic", "inmars", "kmeans", "random", "supervised"} <= set(METHODS)
     for name, kind in METHODS.items():
         assert issubclass(kind, Method)

@@ -46,6 +46,17 @@ def test_an_hourglass_takes_what_it_can_halve(stride, side):
         model(pictures(1, 3, 0, side))
 
 
+def test_a_smooth_unet_does_not_tell_odd_pixels_from_even_ones():
+    """Far from the border of a flat picture all pixels have one score, at any depth."""
+    flat = torch.full((2, 3, 96, 96), 0.3)
+    spread = {}
+    for smooth in (False, True):
+        model = small(UNet, depth=2, smooth=smooth)
+        spread[smooth] = model(flat)[:, :, 32:64, 32:64].flatten(2).std(2).max().item()
+    assert spread[True] < 1e-4 < 1e-2 < spread[False]
+    assert small(UNet, smooth=True)(pictures(2, 3, 17, 30)).shape == (2, 5, 17, 30)
+
+
 def test_depth_sets_what_can_be_halved():
     model = small(Hourglass, depth=2)
     assert model.multiple == 4

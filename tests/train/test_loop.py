@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import threading
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -206,6 +207,28 @@ def test_compiled_networks_learn_the_same(bench, monkeypatch):
     bench.run("b", compile=True)
     assert len(compiled) == 1
     torch.testing.assert_close(bench.state("a").model, bench.state("b").model)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_parts_that_rest_stay(bench, interrupting, monkeypatch, precision):
+    """Also what Adam knows of them; and a run that was stopped knows whose turn it is."""
+    rest = lambda self, step: [self.network[3 if step // 2 % 2 == 0 else 0]]  # noqa: E731
+    monkeypatch.setattr(Interrupting, "resting", rest)
+    bench.run("whole", precision=precision)
+    states = []
+    for _ in range(5):
+        interrupting(1)
+        with pytest.raises(Stopped):
+            bench.run("parts", precision=precision)
+        states.append(bench.state("parts"))
+    for step, (old, new) in enumerate(pairwise(states), 1):
+        moved = [not torch.equal(old.model[f"network.{i}.weight"], new.model[f"network.{i}.weight"])
+                 for i in (0, 3)]  # fmt: skip
+        assert moved == ([True, False] if step // 2 % 2 == 0 else [False, True])
+    assert [states[-1].optimizer["state"][i]["step"].item() for i in (0, 4)] == [3, 2]
+    interrupting(None)
+    bench.run("parts", precision=precision)
+    assert_same(bench, "parts", "whole")
 
 
 class Counting(Method):

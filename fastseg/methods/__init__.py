@@ -10,6 +10,7 @@ from .cirs import CIRS
 from .iic import IIC
 from .infoseg import InfoSeg
 from .inmars import InMARS
+from .segnet import IEM, SegNet
 from .wnet import WNet
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "AIR",
     "ARL",
     "CIRS",
+    "IEM",
     "IIC",
     "METHODS",
     "Autoencoder",
@@ -25,6 +27,7 @@ __all__ = [
     "KMeans",
     "Method",
     "Random",
+    "SegNet",
     "Supervised",
     "WNet",
 ]
@@ -36,11 +39,13 @@ METHODS: dict[str, type[Method]] = {
     "arl": ARL,
     "autoencoder": Autoencoder,
     "cirs": CIRS,
+    "iem": IEM,
     "iic": IIC,
     "infoseg": InfoSeg,
     "inmars": InMARS,
     "kmeans": KMeans,
     "random": Random,
+    "segnet": SegNet,
     "supervised": Supervised,
     "wnet": WNet,
 }

@@ -59,7 +59,9 @@ def score(
             look(batch, predicted)
     finally:
         method.train(training)
-    scores = {variant: counter.to(device).compute() for variant, counter in metrics.items()}
+    scores = {
+        variant: counter.to(device).compute(method.mapping) for variant, counter in metrics.items()
+    }
     for name, (variant, mapping) in lessons.mappings.items():
         scores[name] = metrics[variant].compute(mapping)
     for name, counter in probed.items():

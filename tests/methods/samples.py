@@ -21,6 +21,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "iic": {"width": 4, "radius": 2, "alternate": False},
     "infoseg": {"width": 4, "features": 16},
     "inmars": {"backbone": "unet", "width": 4, "hidden": (8,), "finer": 4},
+    "segnet": {"width": 4, "iterations": 5},
     "supervised": {"width": 4},
     "wnet": {"width": 4, "radius": 2},
 }

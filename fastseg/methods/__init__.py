@@ -7,9 +7,11 @@ from .autoencoder import Autoencoder
 from .base import Method
 from .baselines import KMeans, Random, Supervised
 from .cirs import CIRS
+from .deepcluster import DeepCluster
 from .iic import IIC
 from .infoseg import InfoSeg
 from .inmars import InMARS
+from .opencv import SIFT, GrabCut
 from .segnet import IEM, SegNet
 from .wnet import WNet
 
@@ -21,7 +23,10 @@ __all__ = [
     "IEM",
     "IIC",
     "METHODS",
+    "SIFT",
     "Autoencoder",
+    "DeepCluster",
+    "GrabCut",
     "InMARS",
     "InfoSeg",
     "KMeans",
@@ -39,6 +44,8 @@ METHODS: dict[str, type[Method]] = {
     "arl": ARL,
     "autoencoder": Autoencoder,
     "cirs": CIRS,
+    "deepcluster": DeepCluster,
+    "grabcut": GrabCut,
     "iem": IEM,
     "iic": IIC,
     "infoseg": InfoSeg,
@@ -46,6 +53,7 @@ METHODS: dict[str, type[Method]] = {
     "kmeans": KMeans,
     "random": Random,
     "segnet": SegNet,
+    "sift": SIFT,
     "supervised": Supervised,
     "wnet": WNet,
 }

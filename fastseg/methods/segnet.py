@@ -117,7 +117,9 @@ class SegNet(Method):
         known = batch.valid & (batch.labels >= 0)
         scores = self.network(batch.images)[:, 0]
         target = (batch.labels > 0).to(scores)
-        total = F.binary_cross_entropy_with_logits(scores, target, known.to(scores), reduction="sum")
+        total = F.binary_cross_entropy_with_logits(
+            scores, target, known.to(scores), reduction="sum"
+        )
         total, pixels = sum_over(torch.stack((total, known.sum().to(total))), group)
         return {"loss": total / pixels.clamp(min=1)}
 

@@ -196,9 +196,7 @@ def prepare(run: Run, stop: Callable[[], bool]) -> None:
     run.method.prepare(watched(run, stop, "preparing"))
 
 
-def watched(
-    run: Run, stop: Callable[[], bool], what: str, train: bool = True
-) -> Iterator[Batch]:
+def watched(run: Run, stop: Callable[[], bool], what: str, train: bool = True) -> Iterator[Batch]:
     """An epoch's training batches, or all training pictures in order, whole on every rank."""
     data = run.lesson if train else run.data
     todo = run.batches(data, train=train, whole=True)

@@ -75,7 +75,9 @@ def test_pixels_that_are_not_valid_have_no_label():
 def test_masks_are_found_once(tmp_path, monkeypatch):
     data, count = discs(), []
     iem = fastseg.iem
-    monkeypatch.setattr(module, "iem", lambda *a, **k: count.append(k["iterations"]) or iem(*a, **k))
+    monkeypatch.setattr(
+        module, "iem", lambda *a, **k: count.append(k["iterations"]) or iem(*a, **k)
+    )
     first, again = (tiny("segnet").label([data], ArrayCache(tmp_path)) for _ in range(2))
     assert count == [5, 0, 0]  # without an update for the error alone
     assert all(np.array_equal(first[place], again[place]) for place in first)
@@ -90,7 +92,9 @@ def test_the_loss_is_the_cross_entropy_of_valid_pixels_that_have_a_label():
         loss = model.loss(data, 0.0)["loss"].item()
         p = model.network(data.images)[:, 0].sigmoid()
     known = data.valid & (data.labels >= 0)
-    assert loss == pytest.approx(F.binary_cross_entropy(p[known], data.labels[known].float()).item())
+    assert loss == pytest.approx(
+        F.binary_cross_entropy(p[known], data.labels[known].float()).item()
+    )
     nothing = dataclasses.replace(data, labels=torch.full_like(data.labels, -1))
     assert model.loss(nothing, 0.0)["loss"] == 0
     with pytest.raises(ValueError, match="`batch` must have labels, which `label` makes, got none"):

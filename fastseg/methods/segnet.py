@@ -87,7 +87,7 @@ class SegNet(Method):
         self.multiple = self.network.multiple
 
     def label(self, batches: Iterable[Batch], cache: ArrayCache) -> dict[int, np.ndarray]:
-        """The masks of the first phase with the highest inpainting error, deviations not counted."""
+        """The masks of the first phase with the highest inpainting error, without deviations."""
         errors: list[float] = []
         labels: list[torch.Tensor] = []
         for batch in batches:

@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 import torch
 import torch.nn.functional as F
+
 from fastseg.methods.deepcluster import Clusters
 from tests.methods.samples import batch, halves, part, tiny
 

@@ -28,7 +28,7 @@ class Method(nn.Module, ABC):
     matching: str = "one_to_one"  #: of clusters with classes, in evaluation
     supervised: ClassVar[bool] = False  #: whether its loss sees labels: only of the upper bound
     pseudo: ClassVar[bool] = False  #: whether its loss sees labels of its own, from `label`
-    binary: ClassVar[bool] = False  #: whether it finds foreground, 1, and background, 0, as such
+    binary: ClassVar[bool] = False  #: whether its clusters are background and foreground
     gradient: ClassVar[bool] = True  #: whether it learns by `loss`; else by `fit`
 
     multiple: int = 1  #: what both sides of the images must be divisible by
@@ -47,11 +47,6 @@ class Method(nn.Module, ABC):
         """Number of clusters that `predict` tells apart."""
         return 2 if self.binary else self.classes
 
-    @property
-    def mapping(self) -> Sequence[int] | None:
-        """The class of each cluster, where the method says it; else the truth has to."""
-        return (0, 1) if self.binary and self.classes == 2 else None
-
     def loss(self, batch: Batch, progress: float, group: Any = None) -> dict[str, torch.Tensor]:
         """The loss, "loss", and the scalars to log beside it.
 
@@ -67,7 +62,7 @@ class Method(nn.Module, ABC):
         return ()
 
     def label(self, batches: Iterable[Batch], cache: ArrayCache) -> dict[int, np.ndarray]:
-        """The labels that a method with `pseudo` learns from: (H,W) int16 by a picture's place in
+        """The labels that a method with `pseudo` learns from: (H,W) int8 by a picture's place in
         the data set, −1 for none. Pictures that are not in it are not learnt from.
 
         Called before the first step, like `predict`, with all training pictures in their order and

@@ -59,8 +59,7 @@ class GrabCut(Method):
 
     def predict(self, batch: Batch) -> dict[str, torch.Tensor]:
         masks = [self._mask(image) for image in pixels(batch.images)]
-        found = torch.from_numpy(np.stack(masks)) if masks else batch.valid.cpu()
-        return {"mask": found.long().to(batch.images.device)}
+        return {"mask": torch.from_numpy(np.stack(masks)).long().to(batch.images.device)}
 
     def _mask(self, image: np.ndarray) -> np.ndarray:
         cv2 = opencv()

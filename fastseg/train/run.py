@@ -58,7 +58,8 @@ class Run:
     def relabel(self, todo: Iterator[Batch]) -> None:
         """Learn from labels that the method makes; `todo`: all training pictures, in order."""
         with torch.no_grad():
-            labels = self.method.eval().label(todo, ArrayCache(self.cache))
+            unseen = (replace(batch, labels=None) for batch in todo)
+            labels = self.method.eval().label(unseen, ArrayCache(self.cache))
         self.lesson = Relabelled(self.data, self.geometry, labels)
 
     def batches(

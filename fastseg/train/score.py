@@ -59,9 +59,9 @@ def score(
             look(batch, predicted)
     finally:
         method.train(training)
-    scores = {
-        variant: counter.to(device).compute(method.mapping) for variant, counter in metrics.items()
-    }
+    # Of two classes the second is foreground; which cluster is that, no truth has to say.
+    known = range(2) if method.binary and classes == 2 else None
+    scores = {variant: counter.to(device).compute(known) for variant, counter in metrics.items()}
     for name, (variant, mapping) in lessons.mappings.items():
         scores[name] = metrics[variant].compute(mapping)
     for name, counter in probed.items():

@@ -1,6 +1,7 @@
 """DeepCluster: clusters that an epoch learns from, and those that it is scored by."""
 
 import dataclasses
+from typing import Any
 
 import pytest
 import torch
@@ -10,6 +11,10 @@ from fastseg.methods.deepcluster import Clusters
 from tests.methods.samples import batch, halves, part, tiny
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def made(**options) -> Any:
+    return tiny("deepcluster", **options)
 
 
 def test_clusters_are_the_nearest_of_whitened_unit_vectors():
@@ -25,7 +30,7 @@ def test_clusters_are_the_nearest_of_whitened_unit_vectors():
 
 
 def test_labels_are_those_of_the_epochs_beginning():
-    model, data = tiny("deepcluster"), batch(4)
+    model, data = made(), batch(4)
     model.renew([data])
     labels = model.lesson(model.teacher.eval()(data.images))
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -46,7 +51,7 @@ def test_labels_are_those_of_the_epochs_beginning():
 
 
 def test_the_loss_is_the_cross_entropy_of_the_valid_pixels_clusters():
-    model, data = tiny("deepcluster", brightness=0, contrast=0, saturation=0, hue=0), batch(4)
+    model, data = made(brightness=0, contrast=0, saturation=0, hue=0), batch(4)
     model.renew([data])
     model.eval()
     with torch.no_grad():
@@ -59,7 +64,7 @@ def test_the_loss_is_the_cross_entropy_of_the_valid_pixels_clusters():
 
 
 def test_it_learns_the_clusters_and_is_scored_by_as_many_as_classes():
-    model, data = tiny("deepcluster", lr=1e-2, hue=0), halves(4)
+    model, data = made(lr=1e-2, hue=0), halves(4)
     optimizer = model.optimizer()
     model.renew([part(data, slice(0, 2)), part(data, slice(2, 4))])
     model.train()
@@ -82,5 +87,5 @@ def test_there_must_be_as_many_pixels_as_clusters():
     data = batch()
     nothing = dataclasses.replace(data, valid=torch.zeros_like(data.valid))
     with pytest.raises(ValueError, match="`batches` must have at least 3 valid pixels, got 0"):
-        tiny("deepcluster").renew([nothing])
-    assert len(tiny("deepcluster", pseudo_classes=0).lesson.centres) == 20
+        made().renew([nothing])
+    assert len(made(pseudo_classes=0).lesson.centres) == 20

@@ -1,6 +1,7 @@
 """IEM as a method, and the network that learns from its masks."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from fastseg.methods import IEM, METHODS
 from fastseg.methods import segnet as module
 from fastseg.train.log import read_metrics
 from fastseg.train.restore import restore
+from fastseg.train.score import score
 from tests.methods.samples import batch, part, tiny
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -42,8 +44,7 @@ def test_iem_is_the_operator_and_foreground_is_1():
     assert torch.equal(found, expected.long())
     model = IEM(IEM.Config(), 3, 2)
     assert (model.predict(data)["mask"] == data.labels).float().mean() > 0.97
-    assert (model.clusters, model.mapping) == (2, (0, 1))
-    assert IEM(IEM.Config(), 3, 4).mapping is None
+    assert model.clusters == IEM(IEM.Config(), 3, 4).clusters == 2
 
 
 def test_the_masks_of_highest_error_are_the_labels():
@@ -74,10 +75,12 @@ def test_pixels_that_are_not_valid_have_no_label():
 
 def test_masks_are_found_once(tmp_path, monkeypatch):
     data, count = discs(), []
-    iem = fastseg.iem
-    monkeypatch.setattr(
-        module, "iem", lambda *a, **k: count.append(k["iterations"]) or iem(*a, **k)
-    )
+
+    def iem(*arguments, **options):
+        count.append(options["iterations"])
+        return fastseg.iem(*arguments, **options)
+
+    monkeypatch.setattr(module, "iem", iem)
     first, again = (tiny("segnet").label([data], ArrayCache(tmp_path)) for _ in range(2))
     assert count == [5, 0, 0]  # without an update for the error alone
     assert all(np.array_equal(first[place], again[place]) for place in first)
@@ -86,15 +89,15 @@ def test_masks_are_found_once(tmp_path, monkeypatch):
 
 
 def test_the_loss_is_the_cross_entropy_of_valid_pixels_that_have_a_label():
-    model, data = tiny("segnet"), batch(labels=True)
+    model: Any = tiny("segnet")
+    data = batch(labels=True)
     data.labels[:, 20:] = -1
     with torch.no_grad():
         loss = model.loss(data, 0.0)["loss"].item()
         p = model.network(data.images)[:, 0].sigmoid()
     known = data.valid & (data.labels >= 0)
-    assert loss == pytest.approx(
-        F.binary_cross_entropy(p[known], data.labels[known].float()).item()
-    )
+    expected = F.binary_cross_entropy(p[known], data.labels[known].float()).item()
+    assert loss == pytest.approx(expected, rel=1e-5)
     nothing = dataclasses.replace(data, labels=torch.full_like(data.labels, -1))
     assert model.loss(nothing, 0.0)["loss"] == 0
     with pytest.raises(ValueError, match="`batch` must have labels, which `label` makes, got none"):
@@ -159,3 +162,15 @@ def test_scores_take_foreground_for_foreground(tmp_path):
     scores = read_metrics(tmp_path / "run")[-1]["scores"]["mask"]["last"]
     assert scores["accuracy"] < 0.05
     assert scores["mapping"] == [0, 1]
+
+
+def test_more_classes_than_two_are_matched():
+    """Foreground is then one of them, whichever fits."""
+    data = discs(2)
+    data.labels[:, :4] = 2
+    found = score(IEM(IEM.Config(), 3, 3), [data], 3, torch.device("cpu"))["mask"]
+    assert found.mapping.tolist() == [0, 1]
+    data.labels.copy_((1 - data.labels).clamp(min=0))
+    assert score(IEM(IEM.Config(), 3, 3), [data], 3, torch.device("cpu"))["mask"].accuracy > 0.8
+    found = score(IEM(IEM.Config(), 3, 3), [data], 2, torch.device("cpu"))["mask"]
+    assert found.accuracy < 0.2

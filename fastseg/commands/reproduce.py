@@ -35,7 +35,7 @@ def _own(name: str) -> argparse.ArgumentParser:
 def _reproduce(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
-    from ..train import CheckpointError, ConfigError, MissingExtra, Stopped
+    from ..train import CheckpointError, ConfigError, Stopped
     from ..train.results import cells
     from ..train.sweep import absent, at_hand, read_sweep, run_sweep, unrun
 
@@ -48,7 +48,7 @@ def _reproduce(arguments: argparse.Namespace) -> int:
     except Stopped as stop:
         print(f"fastseg: {stop}", file=sys.stderr)
         return INTERRUPTED
-    except (CheckpointError, ConfigError, MissingExtra, ValueError, OSError) as error:
+    except (CheckpointError, ConfigError, ImportError, ValueError, OSError) as error:
         raise UsageError(error) from error
     missing = absent(sweep, data)
     for name, help in missing.items():

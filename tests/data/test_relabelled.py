@@ -47,7 +47,7 @@ def test_a_picture_is_what_evaluation_sees_mirrored_or_not(geometry):
                 valid = own >= 0
                 height, width = (int(valid.any(axis).sum()) for axis in (1, 0))
                 top, left = (int(valid.any(axis).int().argmax()) for axis in (1, 0))
-                part = slice(top, top + height), slice(left, left + width)
+                part = ..., slice(top, top + height), slice(left, left + width)
                 assert torch.equal(batch.valid[i], batch.labels[i] >= 0)
                 assert batch.valid[i].sum() == height * width
                 got = batch.labels[i][batch.valid[i]].reshape(height, width)
@@ -55,9 +55,7 @@ def test_a_picture_is_what_evaluation_sees_mirrored_or_not(geometry):
                 turned = not torch.equal(got, own[part].long())
                 mirrored.add(turned)
                 assert torch.equal(got.flip(1) if turned else got, own[part].long())
-                assert torch.equal(
-                    pixels.flip(2) if turned else pixels, image[(slice(None), *part)]
-                )
+                assert torch.equal(pixels.flip(2) if turned else pixels, image[part])
         assert sorted(keys) == [f"block {place}" for place in places]
     assert mirrored == {True, False}
 

@@ -6,6 +6,7 @@ import sys
 import pytest
 import torch
 
+from fastseg.cli import main
 from fastseg.methods import SIFT, GrabCut
 from tests.methods.samples import batch
 
@@ -77,7 +78,7 @@ def test_flat_pictures_have_descriptors_too():
     assert SIFT(SIFT.Config(), 3, 2).features(flat).isfinite().all()
 
 
-def test_without_opencv(monkeypatch):
+def test_without_opencv(monkeypatch, tmp_path, capsys):
     monkeypatch.setitem(sys.modules, "cv2", None)
     message = r"this baseline needs OpenCV: pip install 'fastseg\[opencv\]'"
     grabcut, sift = GrabCut(GrabCut.Config(), 3, 2), SIFT(SIFT.Config(), 3, 2)  # which need none
@@ -85,6 +86,9 @@ def test_without_opencv(monkeypatch):
         grabcut.predict(batch())
     with pytest.raises(ImportError, match=message):
         sift.fit([batch()])
+    out = str(tmp_path / "run")
+    assert main(["train", "grabcut", "--data", "fruits?limit=2", "--out", out]) == 2
+    assert "fastseg: this baseline needs OpenCV: pip install" in capsys.readouterr().err
 
 
 def test_what_sift_refuses():

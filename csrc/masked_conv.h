@@ -82,7 +82,7 @@ struct Workspace {
   }
 };
 
-// A tile's results, and those of its residual if there is one.
+// A tile's results from its sums of products; `start` is the bias.
 template <class T>
 FN void finish_tile(const T* sums, i64 plane, Pack<T> start, Pack<T> (&y)[2][2]) {
   Pack<T> up[4], down[4];

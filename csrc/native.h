@@ -21,7 +21,9 @@
 #include <vector>
 
 #ifdef __linux__
+#include <dlfcn.h>
 #include <sys/mman.h>
+#include <unistd.h>
 #endif
 
 // Instruction sets by pragma, which clang does not know. FASTSEG_GENERIC builds what any other
@@ -111,7 +113,8 @@ Array<T> array(const char* name, const py::buffer& buffer, int ndim, Use use = R
       throw std::invalid_argument(prefix + "have strides of whole elements");
     a.stride.insert(a.stride.begin(), a.info.strides[i] / std::int64_t(sizeof(T)));
   }
-  if ((use == READ || use == WRITE) && !contiguous) throw std::invalid_argument(prefix + "be contiguous");
+  if ((use == READ || use == WRITE) && !contiguous)
+    throw std::invalid_argument(prefix + "be contiguous");
   return a;
 }
 
@@ -148,6 +151,30 @@ inline void hint_large(void* memory, std::int64_t bytes) {
 #endif
 }
 
+// GOMP_parallel of the OpenMP that PyTorch has loaded, or null. Its threads are there already, and
+// after PyTorch's own work they spin for a while on the processors that others would run on.
+using RunTeam = void (*)(void (*)(void*), void*, unsigned, unsigned);
+inline RunTeam team_runner() {
+#ifdef __linux__
+  static const RunTeam found = reinterpret_cast<RunTeam>(dlsym(RTLD_DEFAULT, "GOMP_parallel"));
+  static const pid_t born = getpid();
+  if (getpid() == born) return found;  // a forked process has no threads of its parent's
+#endif
+  return nullptr;
+}
+
+// member() on `count` threads, the calling one among them.
+inline void run_team(int count, const std::function<void()>& member) {
+  if (count == 1) return member();
+  if (const RunTeam run = team_runner())
+    return run([](void* data) { (*static_cast<const std::function<void()>*>(data))(); },
+               const_cast<std::function<void()>*>(&member), unsigned(count), 0);
+  std::vector<std::thread> crew;
+  for (int i = 1; i < count; ++i) crew.emplace_back(member);
+  member();
+  for (std::thread& each : crew) each.join();
+}
+
 // work(task, memory) for every task, each thread with its own `bytes` of memory. The calling
 // thread works too and looks for a pending signal between tasks. Called with the lock held.
 inline void share(std::int64_t tasks, int threads, std::int64_t bytes,
@@ -156,21 +183,22 @@ inline void share(std::int64_t tasks, int threads, std::int64_t bytes,
   std::vector<Memory> memory;
   for (int i = 0; i < count; ++i) memory.push_back(allocate(bytes));
   std::atomic<std::int64_t> next{0};
+  std::atomic<int> members{0};
+  const auto caller = std::this_thread::get_id();
   bool interrupted = false;
   {
     py::gil_scoped_release release;
-    std::vector<std::thread> crew;
-    for (int i = 1; i < count; ++i)
-      crew.emplace_back([&, i] {
-        for (std::int64_t task; (task = next++) < tasks;) work(task, memory[i].get());
-      });
-    for (std::int64_t task; (task = next++) < tasks;) {
-      work(task, memory[0].get());
-      py::gil_scoped_acquire acquire;
-      interrupted = PyErr_CheckSignals() != 0;
-      if (interrupted) next = tasks;
-    }
-    for (std::thread& member : crew) member.join();
+    run_team(count, [&] {
+      char* const own = memory[members++].get();
+      const bool calling = std::this_thread::get_id() == caller;
+      for (std::int64_t task; (task = next++) < tasks;) {
+        work(task, own);
+        if (!calling) continue;
+        py::gil_scoped_acquire acquire;
+        interrupted = PyErr_CheckSignals() != 0;
+        if (interrupted) next = tasks;
+      }
+    });
   }
   if (interrupted) throw py::error_already_set();
 }

@@ -47,10 +47,8 @@ class ArrayCache:
         path = self.folder / name[:2] / f"{name[2:]}.npy"
         try:
             found = np.load(path, mmap_mode="r", allow_pickle=False)
-        except FileNotFoundError:
-            pass
         except (OSError, ValueError, EOFError):
-            pass  # cut short by a disk that was full, or a machine that lost power
+            pass  # not there yet, or cut short by a full disk or a loss of power
         else:
             if found.shape == shape:
                 return found

@@ -25,7 +25,8 @@ class Relabelled(Dataset):
     ) -> None:
         self.dataset, self.window = dataset, geometry
         self.places, self.maps = list(labels), list(labels.values())
-        self.classes = [str(label) for label in range(1 + max(map(np.max, self.maps), default=0))]
+        highest = max((labels.max(initial=0) for labels in self.maps), default=0)
+        self.classes = [str(label) for label in range(1 + highest)]
         self.channels = dataset.channels
         self.geometry = replace(geometry, scale=1.0, short=None)
 

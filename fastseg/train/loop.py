@@ -101,7 +101,7 @@ def learn(run: Run, log: Log, stop: Callable[[], bool]) -> dict[str, Any]:
     for group in run.optimizer.param_groups:
         group["lr"] = lr
     todo = run.batches(run.lesson, train=True, first=at.batch)
-    for batch in progress(todo, run, f"epoch {at.epoch + 1}/{run.epochs}"):
+    for batch in progress(todo, run, f"epoch {at.epoch + 1}/{run.epochs}", run.lesson):
         values, stopping = step(run, batch, stop)
         at.batch, at.step, at.seconds = at.batch + 1, at.step + 1, time.perf_counter() - begun
         for name, value in values.items():
@@ -200,7 +200,7 @@ def watched(run: Run, stop: Callable[[], bool], what: str, train: bool = True) -
     """An epoch's training batches, or all training pictures in order, whole on every rank."""
     data = run.lesson if train else run.data
     todo = run.batches(data, train=train, whole=True)
-    for batch in progress(todo, run, what, train, data):
+    for batch in progress(todo, run, what, data, train):
         if stop():
             raise Stopped(run)
         yield batch.to(run.place.device)
@@ -232,7 +232,7 @@ def evaluate(run: Run, log: Log, stop: Callable[[], bool], last: bool) -> dict[s
         samples.extend(shown(batch, predicted, run.options.pictures - len(samples)))
 
     seed_everything(run.options.seed, run.at.step)
-    todo = progress(run.batches(run.test, train=False), run, "scoring", train=False)
+    todo = progress(run.batches(run.test, train=False), run, "scoring", run.test, train=False)
     device, group = run.place.device, run.place.group
     lessons = run.lessons() if last else Lessons()
     scores = score(run.method, todo, len(run.test.classes), device, group, look, lessons)
@@ -242,11 +242,9 @@ def evaluate(run: Run, log: Log, stop: Callable[[], bool], last: bool) -> dict[s
 
 
 def progress(
-    todo: Iterator[Batch], run: Run, what: str, train: bool = True, data: Dataset | None = None
+    todo: Iterator[Batch], run: Run, what: str, data: Dataset, train: bool = True
 ) -> Iterator[Batch]:
     """The batches of `data`, under a bar if there is a terminal to see it."""
-    if data is None:
-        data = run.lesson if train else run.test
     total = count_batches(data, run.config.batch_size, train)
     done = run.at.batch if train else 0
     quiet = run.place.rank > 0 or not sys.stderr.isatty()

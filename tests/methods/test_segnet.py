@@ -159,9 +159,22 @@ def test_scores_take_foreground_for_foreground(tmp_path):
     out = str(tmp_path / "run")
     assert main(["train", "iem", "--data", f"folder:{tmp_path}/set", "--out", out,
                  "--no-tensorboard"]) == 0  # fmt: skip
-    scores = read_metrics(tmp_path / "run")[-1]["scores"]["mask"]["last"]
-    assert scores["accuracy"] < 0.05
-    assert scores["mapping"] == [0, 1]
+    scores = read_metrics(tmp_path / "run")[-1]["scores"]
+    assert scores["mask"]["last"]["accuracy"] < 0.05
+    assert scores["mask"]["last"]["mapping"] == [0, 1]
+    assert scores["mask, better side (oracle)"]["last"]["accuracy"] > 0.95
+
+
+def test_the_better_side_is_each_pictures_own():
+    """Of the pixels that have a class; of a tie the mask."""
+    data = discs(3)
+    data.labels[1] = 1 - data.labels[1]
+    data.labels[2, :, :16] = -1
+    found = score(IEM(IEM.Config(), 3, 2), [data], 2, torch.device("cpu"))
+    given, better = found["mask"], found["mask, better side (oracle)"]
+    assert better.accuracy > 0.97
+    assert given.accuracy == pytest.approx(0.6, abs=0.03)  # 1 ½ right of 2 ½
+    assert given.confusion.sum() == better.confusion.sum() == 2.5 * 32 * 32
 
 
 def test_more_classes_than_two_are_matched():

@@ -175,8 +175,8 @@ def test_data_sets_that_are_not_given_are_named(capsys, tmp_path, monkeypatch):
     assert "not there: flowers. Say --data flowers:ROOT. ROOT/setid.mat does not" in printed.err
     assert "Get 102flowers.tgz, " in printed.err
     assert "not there: cub. Say --data cub:ROOT. " in printed.err
-    lines = [line.split() for line in printed.out.splitlines()]
-    assert ["default", "cub", "iou", "52.2", "0"] in lines
+    lines = [" ".join(line.split()) for line in printed.out.splitlines()]
+    assert "default cub mask, better side (oracle) iou 52.2 0" in lines
     assert len(lines) == 2 + 4 * 2
     assert not list(tmp_path.iterdir())
 

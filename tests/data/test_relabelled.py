@@ -64,6 +64,8 @@ def test_the_truth_is_left_behind():
     labels, _ = made(GEOMETRIES[1], (0, 3))
     dataset = Relabelled(Blocks(), GEOMETRIES[1], labels)
     for index, place in enumerate((0, 3)):
-        assert np.array_equal(dataset[index].labels, labels[place])
+        found = dataset[index].labels
+        assert found is not None
+        assert np.array_equal(found, labels[place])
     assert list(dataset.classes) == ["0", "1"]
     assert len(Relabelled(Blocks(), GEOMETRIES[1], {})) == 0

@@ -19,6 +19,8 @@ class ACConfig(OrderedConfig):
     radius: int = 10  #: of Ω, the largest displacement
     lamb: float = 1.0  #: λ, the weight of the marginal entropies
     overclusters: int | None = None  #: K, if not the number of classes
+    symmetric: bool = True  #: make the joint symmetric, as published; see docs/results/ac.md
+    average: bool = False  #: predict also by the mean of what it says in all of O
     margin: int = 0  #: pixels along the borders that do not count in the loss
 
 
@@ -35,6 +37,8 @@ class AC(Ordered):
         super().__init__(config, channels, classes, clusters)
         if clusters > classes:
             self.matching = "many_to_one"
+        if config.average:
+            self.variants = ("pixel", "orderings")
 
     @property
     def clusters(self) -> int:
@@ -49,5 +53,12 @@ class AC(Ordered):
         inner[:, config.margin : height - config.margin, config.margin : width - config.margin] = (
             True
         )
-        way = {"group": group, "backend": config.backend}
+        way = {"symmetric": config.symmetric, "group": group, "backend": config.backend}
         return {"loss": iic_loss(p, q, config.radius, config.lamb, batch.valid & inner, **way)}
+
+    def predict(self, batch: Batch) -> dict[str, torch.Tensor]:
+        found = super().predict(batch)
+        if self.config.average:
+            maps = self.network(batch.images, self.orderings.tolist())
+            found["orderings"] = torch.stack([y.softmax(1) for y in maps]).mean(0).argmax(1)
+        return found

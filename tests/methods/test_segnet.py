@@ -14,6 +14,7 @@ from fastseg.cli import main
 from fastseg.data.cache import ArrayCache
 from fastseg.methods import IEM, METHODS
 from fastseg.methods import segnet as module
+from fastseg.methods.segnet import share_of_border
 from fastseg.train.log import read_metrics
 from fastseg.train.restore import restore
 from fastseg.train.score import score
@@ -63,6 +64,32 @@ def test_the_masks_of_highest_error_are_the_labels():
     assert list(tiny("segnet", masks=9).label([data], ArrayCache(None))) == [0, 1, 2, 3]
     with pytest.raises(ValueError, match="`masks` must be at least 1, got 0"):
         tiny("segnet", masks=0)
+
+
+def test_masks_that_have_much_of_the_border_are_left_out():
+    """However high their error."""
+    data = discs()
+    data.images[1:, :, 16:, :16] = data.images[1:, :, 15:16, 15:16]  # down to a corner
+    shares = share_of_border(data.labels == 1, data.valid)
+    assert shares.tolist() == [0] * 4
+    data.labels[1:, 16:, :16] = 1
+    shares = share_of_border(data.labels == 1, data.valid)
+    assert shares.tolist() == pytest.approx([0] + 3 * [31 / 124])
+    assert list(tiny("segnet", border=0.1, iterations=40).label([data], ArrayCache(None))) == [0]
+    assert len(tiny("segnet", border=0.5, iterations=40).label([data], ArrayCache(None))) == 4
+    with pytest.raises(ValueError, match=r"`border` must be at least 0\.\d+ here, got 0.1"):
+        tiny("segnet", border=0.1, iterations=40).label([part(data, slice(1, 4))], ArrayCache(None))
+    with pytest.raises(ValueError, match="`border` must be between 0 and 1, got 30"):
+        tiny("segnet", border=30)
+
+
+def test_the_border_is_that_of_the_picture():
+    """Not of what pads it."""
+    valid = torch.zeros(1, 8, 8, dtype=torch.bool)
+    valid[0, :5, :4] = True
+    mask = torch.zeros_like(valid)
+    mask[0, 2:, 1:3] = True  # 1 × 2 on the lower side, of 14
+    assert share_of_border(mask, valid).item() == pytest.approx(2 / 14)
 
 
 def test_pixels_that_are_not_valid_have_no_label():

@@ -69,17 +69,7 @@ class SegNetConfig(Phase1):
     batch_size: int = 128
     epochs: int = 50
     masks: int = 8000  #: of the highest inpainting error, to learn from
-    border: float = 1.0  #: of a picture's border, the most that the foreground of such a mask has
     width: int = 64  #: of the network
-
-
-def share_of_border(masks: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
-    """(B,): how much of the border of the valid pixels, all (B,H,W), the foreground has."""
-    around = F.pad(valid, (1, 1, 1, 1))
-    rows, columns = around[:, :, 1:-1], around[:, 1:-1]
-    within = rows[:, :-2] & rows[:, 2:] & columns[..., :-2] & columns[..., 2:]
-    border = valid & ~within
-    return (masks & border).sum((1, 2)) / border.sum((1, 2)).clamp(min=1)
 
 
 class SegNet(Method):
@@ -94,31 +84,19 @@ class SegNet(Method):
         super().__init__(config, channels, classes)
         if config.masks < 1:
             raise ValueError(f"`masks` must be at least 1, got {config.masks}")
-        if not 0 <= config.border <= 1:
-            raise ValueError(f"`border` must be between 0 and 1, got {config.border}")
         self.network = PSPNet(channels, 1, config.width)
         self.multiple = self.network.multiple
 
     def label(self, batches: Iterable[Batch], cache: ArrayCache) -> dict[int, np.ndarray]:
-        """The masks of the first phase with the highest inpainting error, without deviations, of
-        those that leave enough of the border to the background."""
+        """The masks of the first phase with the highest inpainting error, without deviations."""
         errors: list[float] = []
-        shares: list[float] = []
         labels: list[torch.Tensor] = []
         for batch in batches:
             masks = self._masks(batch.images, cache)
             # No update: the error of the mask as it is.
             errors += self.config.run(batch.images, init=masks, iterations=0).error.tolist()
-            shares += share_of_border(masks[:, 0], batch.valid).tolist()
             labels += masks[:, 0].to(torch.int8).masked_fill_(~batch.valid, -1).cpu().unbind()
-        fit = np.array(shares) <= self.config.border
-        if not fit.any():
-            least = min(shares, default=float("nan"))
-            raise ValueError(
-                f"`border` must be at least {least:.2f} here, got {self.config.border}"
-            )
-        order = np.argsort(-np.array(errors), kind="stable")
-        best = order[fit[order]][: self.config.masks]
+        best = np.argsort(-np.array(errors), kind="stable")[: self.config.masks]
         return {int(place): labels[place].numpy() for place in sorted(best)}
 
     def _masks(self, images: torch.Tensor, cache: ArrayCache) -> torch.Tensor:

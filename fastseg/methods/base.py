@@ -120,7 +120,7 @@ class Method(nn.Module, ABC):
         return self.predict(Batch(images, valid, (), seeds, ()))[self.variants[0]]
 
     def optimizer(self) -> torch.optim.Optimizer:
-        return torch.optim.Adam(self.parameters(), self.config.lr)
+        return torch.optim.Adam(self.parameters(), self.config.lr, fused=True)
 
     def lr(self, epoch: int) -> float:
         """The learning rate in epoch 0, 1, …; a configuration with `decay` makes it less."""

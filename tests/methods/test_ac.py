@@ -1,6 +1,7 @@
 """AC: two ordered views of a picture, and the mutual information of their clusters."""
 
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -153,6 +154,17 @@ def test_invalid_pixels_do_not_count():
     assert results[0] == pytest.approx(results[1], abs=1e-7)
 
 
+@pytest.mark.parametrize(("symmetric", "loss"), [(True, -math.log(2)), (False, 0.0)])
+def test_a_symmetric_joint_takes_what_tells_views_apart_for_information(symmetric, loss):
+    """Each view in one cluster, whatever the picture: nothing in common but for the swap."""
+    model = method(symmetric=symmetric)
+    one, other = (50.0 * F.one_hot(torch.tensor(k), 3)[:, None, None].expand(4, 3, 12, 12)
+                  for k in (0, 2))  # fmt: skip
+    model.network.forward = lambda x, orderings, decode=True: (one, other)
+    data = batch(4, (12, 12))
+    assert model.loss(data, 0.0)["loss"].item() == pytest.approx(loss, abs=1e-6)
+
+
 # --- Overclustering ----------------------------------------------------------------------------
 
 
@@ -192,6 +204,16 @@ def test_inference_is_that_of_an_ordinary_network(variant, attention):
         assert torch.equal(model.network(data.images), scores)
         assert torch.equal(model.predict(data)["pixel"], scores.argmax(1))
         assert torch.equal(model(data.images), scores.argmax(1))
+
+
+def test_the_average_is_of_all_orderings_that_it_learns_in():
+    model, data = method(average=True, subset=3).eval(), batch()
+    assert (model.variants, AC.variants) == (("pixel", "orderings"), ("pixel",))
+    with torch.no_grad():
+        mean = sum(model.network(data.images, o).softmax(1) for o in model.orderings.tolist()) / 3
+        predicted = model.predict(data)
+    assert torch.equal(predicted["orderings"], mean.argmax(1))
+    assert torch.equal(predicted["pixel"], model.network(data.images).argmax(1))
 
 
 def attended(attention, x):

@@ -105,7 +105,7 @@ def triton_launches() -> list[Launch]:
         for dtype, classes in product((torch.float32, torch.float64), (15, 45)):
             fields = torch.empty((2, classes, 128, 128), dtype=dtype, device="meta")
             joint.displaced_joint(fields, fields, 1)
-            spectra = torch.view_as_complex(fields.new_empty((2, classes, 16, 9, 2)))
+            spectra = torch.view_as_complex(fields.new_empty((classes, 2, 16, 9, 2)))
             joint.spectral_products(spectra, spectra)
         for dtype, size in product((torch.float32, torch.float64), ((128, 128), (37, 45), (9, 9))):
             planes = torch.empty((2, 3, *size), dtype=dtype, device="meta")

@@ -37,6 +37,7 @@ IMPLEMENTED: dict[str, tuple[str, tuple[str, ...]]] = {
     "masked_conv2d": ("masked_conv", ("native", "torch", "triton")),
     "ncut_sums": ("ncut", ("native", "triton")),
     "ordered_attention": ("attention", ("native", "torch")),
+    "pair_terms": ("scoring", ("triton",)),
     "region_index": ("region", ("native", "cuda")),
     "region_max": ("region", ("native", "cuda")),
     "region_resize": ("region", ("native", "cuda")),

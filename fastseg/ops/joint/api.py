@@ -122,8 +122,8 @@ def _is_direct(p: torch.Tensor, others: int, radius: int, algorithm: str) -> boo
 def _displaced_joint(p, q, keep, radius, algorithm, backend):
     """`keep` the spectra for the gradients, where there are some."""
     if p.numel() == 0 or q.numel() == 0:
-        joint, *spectra = _displaced_joint_fake(p, q, keep, radius, algorithm, backend)
-        return joint.zero_(), *spectra
+        joint, *nothing = _displaced_joint_fake(p, q, keep, radius, algorithm, backend)
+        return joint.zero_(), *nothing
     kernel = backends.load("displaced_joint", p.device, backend)
     spectra: tuple[torch.Tensor, ...] = ()
     with torch.autocast(p.device.type, enabled=False):

@@ -20,6 +20,7 @@ from ...checks import (
 )
 from ...distributed import rows_over, sum_over
 from ._draw import derangement, displaced_positions
+from ._pairs import terms
 
 __all__ = ["info_nce", "infoseg_loss", "local_global_scores"]
 
@@ -163,15 +164,8 @@ def loss_of_pairs(
     """`infoseg_loss` where this rank's images are paired with `partner` (B,) of all ranks'."""
     every, _ = rows_over(H, group)
     # One product reads L once for both kinds of pairs.
-    scores, others = _scores(L, torch.cat((H, every[partner]), 1)).chunk(2, 1)
-    if assignment == "soft":
-        share = (tau * scores).softmax(1)
-        joint = (share * scores).sum(1)
-        marginal = (rows_over(share, group)[0][partner] * others).sum(1)
-    else:
-        label = scores.argmax(1, keepdim=True)
-        joint = scores.gather(1, label)[:, 0]
-        marginal = others.gather(1, rows_over(label, group)[0][partner])[:, 0]
+    scores = _scores(L, torch.cat((H, every.index_select(0, partner)), 1))
+    joint, marginal = terms(scores, partner, tau, assignment == "hard", group)
     own = _weights(weights, L, joint)
     pair = own * rows_over(own, group)[0][partner]
     if estimator == "jsd":  # sp(t) = −logsigmoid(−t), exact at both ends

@@ -20,6 +20,7 @@ from .report import lines_of, note, write_csv
 from .runner import Failure
 
 TESTS = machine.ROOT / "tests" / "gpu"
+KERNELS = ("cuda", "operators", "triton")
 TOOLS = ("memcheck", "racecheck")
 LONGEST = 900.0  # seconds of a part
 # Tests of more than 2³¹ pixels would take a sanitizer hours.
@@ -44,7 +45,7 @@ def checks() -> Iterator[Part]:
     yield Part("tests", "all", (sys.executable, *PYTEST, "tests"))
     sanitizer = shutil.which("compute-sanitizer", path=_tool_path())
     for tool in TOOLS:
-        for file in sorted([*TESTS.glob("test_cuda*.py"), *TESTS.glob("test_triton*.py")]):
+        for file in sorted(file for kind in KERNELS for file in TESTS.glob(f"test_{kind}*.py")):
             # The exit status of a memory error must differ from those of pytest.
             tests = (sys.executable, *PYTEST, *SMALL, str(file.relative_to(machine.ROOT)))
             command = (str(sanitizer), "--tool", tool, "--error-exitcode", "99", *tests)

@@ -182,9 +182,8 @@ def test_the_checks_are_the_tests_and_both_tools_on_every_file_of_kernels(proces
     assert run_parts(tmp_path, program.CHECKS, ()) == 0
     assert ran[0][-4:] == ("no:cacheprovider", "-m", "gpu", "tests")
     tools = {(c[0], c[2], Path(c[-1]).stem) for c in ran[1:]}
-    kernels = {path.stem for path in gpu.TESTS.glob("test_*.py")} - {
-        "test_compile", "test_torch_attention",
-    }  # fmt: skip
+    others = {"test_compile", "test_torch_attention", "test_training"}
+    kernels = {path.stem for path in gpu.TESTS.glob("test_*.py")} - others
     assert tools == {("/bin/compute-sanitizer", t, k) for t in gpu.TOOLS for k in kernels}
     assert all("99" in command for command in ran[1:])
     found = lines(tmp_path / "checks.csv")

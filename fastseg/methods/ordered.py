@@ -61,7 +61,7 @@ class Ordered(Method):
             chosen = subset(config.subset, chosen, opposites=config.sampling == "hard")
         sample_pair(chosen, config.sampling)  # or it says what is wrong
         self.register_buffer("orderings", torch.tensor(chosen))
-        self._chosen = chosen  # of the buffer, which a step would wait for
+        self._chosen = list(chosen)  # of the buffer, which a step would wait for
         self.register_load_state_dict_post_hook(Ordered._read)
         self.network = AutoregressiveNet(
             clusters,

@@ -76,13 +76,16 @@ def main(arguments: list[str] | None = None) -> int:
 
 def in_parts(options: argparse.Namespace, names: list[str], folder: Path | None) -> int:
     """The checks and each case, every one a process."""
-    from . import gpu
+    from . import gpu, gpu_docs
 
     checks = () if options.no_checks else set(options.only or CHECKS) & set(CHECKS)
     arguments = ["--backend", options.backend]
     arguments += ["--out", str(folder.resolve())] if folder else []
     arguments += [f"--{flag}" for flag in ("quick", "resume") if getattr(options, flag)]
-    return gpu.run(checks, names, arguments, folder, options.minutes, options.resume)
+    status = gpu.run(checks, names, arguments, folder, options.minutes, options.resume)
+    if folder is not None and folder.parent == RESULTS:
+        gpu_docs.main()
+    return status
 
 
 def measure(chosen: list[Case], setup: Setup, folder: Path | None, resume: bool = False) -> int:

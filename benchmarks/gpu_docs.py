@@ -1,5 +1,5 @@
-"""`python -m benchmarks.gpu_docs` writes into docs/gpu.md what ran on which card: benchmarks/results
-but for the folders of CPUs."""
+"""`python -m benchmarks.gpu_docs` writes into docs/gpu.md what ran on which card, from
+benchmarks/results."""
 
 from collections import Counter
 from collections.abc import Sequence

@@ -55,6 +55,7 @@ def variants(backend: str) -> dict[str, Callable]:
         "torch unfold": peers.unfold,
     }
     if backend in ("triton", "cuda"):
+        found["triton"] = partial(fastseg.soft_ncut, backend="triton")
         found["shift loop by torch.compile"] = compiled(peers.shift_loop)
     return found
 

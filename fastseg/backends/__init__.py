@@ -35,7 +35,7 @@ IMPLEMENTED: dict[str, tuple[str, tuple[str, ...]]] = {
     "gaussian_filter": ("inpaint", ("native", "triton")),
     "iem": ("inpaint", ("native", "cuda")),
     "masked_conv2d": ("masked_conv", ("native", "torch", "triton")),
-    "ncut_sums": ("ncut", ("native", "triton")),
+    "ncut_sums": ("ncut", ("native", "cuda", "triton")),
     "ordered_attention": ("attention", ("native", "torch")),
     "pair_terms": ("scoring", ("triton",)),
     "region_index": ("region", ("native", "cuda")),

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from . import __version__
-from .commands import data, doctor, evaluate, orderings, segment, superpixels, sweep, train
+from .commands import data, doctor, evaluate, orderings, reproduce, segment, superpixels, train
 from .commands.common import BAD_USAGE, INTERRUPTED, UsageError
 
 __all__ = ["main"]
@@ -46,6 +46,6 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("fastseg", description="Unsupervised image segmentation.")
     parser.add_argument("--version", action="version", version=f"fastseg {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (segment, superpixels, train, sweep, evaluate, data, orderings, doctor):
+    for command in (segment, superpixels, train, reproduce, evaluate, data, orderings, doctor):
         command.add_to(commands)
     return parser

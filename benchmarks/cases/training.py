@@ -33,13 +33,13 @@ INFOSEG_SIZES = ((8, 128, 3), (8, 128, 15), (4, 200, 6))
 GPU_INFOSEG_SIZES = ((64, 128, 15), (64, 200, 6))
 QUICK_INFOSEG = 2, 32, 3
 # AC: images, side and clusters of COCO-Stuff, of Potsdam-3, of Potsdam; channels; T; the network;
-# the goal. Where widths double, convolutions take nearly all.
+# the goal. Where widths double, as by default, convolutions take nearly all.
 EVEN: dict[str, Any] = {"widths": 5 * (128,)}
 AC_SETTINGS: tuple[tuple[Any, int, int, dict[str, Any], float], ...] = (
     ((4, 128, 15), 3, 10, EVEN, 3.0),
     ((2, 200, 3), 4, 10, EVEN, 3.0),
     ((2, 200, 6), 4, 5, {**EVEN, "attention": True}, 2.5),
-    ((1, 128, 15), 3, 10, {"widths": (128, 256, 512, 512, 512)}, 1.0),
+    ((4, 128, 15), 3, 10, {"widths": (128, 256, 512, 512, 512)}, 3.0),
 )
 GPU_AC: tuple[tuple[Any, int, int, dict[str, Any], float], ...] = (
     ((30, 200, 6), 4, 5, {**EVEN, "attention": True}, 2.5),

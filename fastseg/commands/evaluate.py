@@ -78,7 +78,7 @@ def add_truth_values(add: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from ..train import CheckpointError, ConfigError, MissingExtra, restore, score_run
+    from ..train import CheckpointError, ConfigError, restore, score_run
 
     names = ("data", "split", "size", "batch_size", "workers", "match", "probe", "labelled")
     options = {name: getattr(arguments, name) for name in names}
@@ -89,7 +89,7 @@ def _run(arguments: argparse.Namespace) -> int:
             as_json = arguments.out.lower().endswith(".json")
             content = json.dumps(rows, indent=1).encode() if as_json else csv_bytes(rows)
             write(Path(arguments.out), content)
-    except (CheckpointError, ConfigError, MissingExtra, ValueError, OSError) as error:
+    except (CheckpointError, ConfigError, ImportError, ValueError, OSError) as error:
         raise UsageError(error) from error
     columns = {"accuracy": "accuracy", "miou": "mIoU", "dice": "DICE", "nmi": "NMI", "ari": "ARI"}
     columns |= {f"iou {name}": name for name in classes}

@@ -111,7 +111,7 @@ def _segment(arguments: argparse.Namespace) -> int:
 
 
 def _segment_with_model(arguments: argparse.Namespace) -> int:
-    from ..train import CheckpointError, ConfigError, MissingExtra, restore
+    from ..train import CheckpointError, ConfigError, restore
     from ..train.segment import ModelSettings, segment_with
 
     options = {name: getattr(arguments, name) for name in ("jobs", "overlay", "sheet", "force")}
@@ -130,7 +130,7 @@ def _segment_with_model(arguments: argparse.Namespace) -> int:
     except Interrupted as stop:
         _print_summary(stop.report, arguments)
         raise
-    except (CheckpointError, ConfigError, MissingExtra, ValueError, OSError) as error:
+    except (CheckpointError, ConfigError, ImportError, ValueError, OSError) as error:
         raise UsageError(error) from error
     _print_summary(report, arguments)
     return SOME_FAILED if report.failed else OK

@@ -21,7 +21,6 @@ def _train(arguments: argparse.Namespace) -> int:
     from ..train import (
         CheckpointError,
         ConfigError,
-        MissingExtra,
         Stopped,
         TrainingError,
         parse,
@@ -40,6 +39,6 @@ def _train(arguments: argparse.Namespace) -> int:
     except TrainingError as error:
         print(f"fastseg: {error}", file=sys.stderr)
         return SOME_FAILED
-    except (CheckpointError, ConfigError, MissingExtra, ValueError, OSError) as error:
+    except (CheckpointError, ConfigError, ImportError, ValueError, OSError) as error:
         raise UsageError(error) from error
     return OK

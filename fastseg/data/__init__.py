@@ -1,7 +1,8 @@
 """Data sets, from their archives' layouts or a folder of pictures, to batches.
 
 Rooms, ground floor first: geometry (to one size), base (what a set is), pictures (files), a file
-for each set, catalogue (sets by name), superpixels (the cache), loader (batches).
+for each set, catalogue (sets by name), cache (arrays found once), superpixels, relabelled (pictures
+with a method's own labels), loader (batches).
 """
 
 from .base import Batch, DataError, Dataset, Sample

@@ -1,33 +1,19 @@
 """Superpixels of whole pictures, computed once and kept in files that processes share."""
 
-import hashlib
-import io
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from ..ops.slic import slic
-from ..predict.files import write
+from .cache import ArrayCache
 
 __all__ = ["SuperpixelCache", "dense"]
 
 
-class SuperpixelCache:
-    """Superpixels by SLIC, each picture's in a file named by its pixels and the parameters.
-
-    What is asked for a second time is read through a memory map, whoever asks, as long as the
-    folder stays; to delete it costs only time. Any number of threads and processes may share it: a
-    file appears whole or not at all.
-
-    Args:
-        folder: made when it is first needed; None: compute every time.
-    """
-
-    def __init__(self, folder: str | Path | None) -> None:
-        self.folder = None if folder is None else Path(folder)
+class SuperpixelCache(ArrayCache):
+    """Superpixels by SLIC, each picture's in a file named by its pixels and the parameters."""
 
     def __call__(self, image: np.ndarray, parameters: Mapping[str, Any]) -> np.ndarray:
         """The superpixels (H,W), int16 or int32, of an image (H,W,C) uint8.
@@ -35,26 +21,7 @@ class SuperpixelCache:
         Args:
             parameters: further arguments of `fastseg.slic`.
         """
-        if self.folder is None:
-            return _compute(image, parameters)
-        digest = hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16)
-        digest.update(repr((image.shape, sorted(parameters.items()))).encode())
-        name = digest.hexdigest()
-        path = self.folder / name[:2] / f"{name[2:]}.npy"
-        try:
-            labels = np.load(path, mmap_mode="r", allow_pickle=False)
-        except FileNotFoundError:
-            pass
-        except (OSError, ValueError, EOFError):
-            pass  # cut short by a disk that was full, or a machine that lost power
-        else:
-            if labels.shape == image.shape[:2]:
-                return labels
-        labels = _compute(image, parameters)
-        content = io.BytesIO()
-        np.save(content, labels)
-        write(path, content.getvalue())
-        return labels
+        return self.get(image, parameters, image.shape[:2], lambda: _compute(image, parameters))
 
 
 def _compute(image: np.ndarray, parameters: Mapping[str, Any]) -> np.ndarray:

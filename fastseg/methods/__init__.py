@@ -7,9 +7,12 @@ from .autoencoder import Autoencoder
 from .base import Method
 from .baselines import KMeans, Random, Supervised
 from .cirs import CIRS
+from .deepcluster import DeepCluster
 from .iic import IIC
 from .infoseg import InfoSeg
 from .inmars import InMARS
+from .opencv import SIFT, GrabCut
+from .segnet import IEM, SegNet
 from .wnet import WNet
 
 __all__ = [
@@ -17,14 +20,19 @@ __all__ = [
     "AIR",
     "ARL",
     "CIRS",
+    "IEM",
     "IIC",
     "METHODS",
+    "SIFT",
     "Autoencoder",
+    "DeepCluster",
+    "GrabCut",
     "InMARS",
     "InfoSeg",
     "KMeans",
     "Method",
     "Random",
+    "SegNet",
     "Supervised",
     "WNet",
 ]
@@ -36,11 +44,16 @@ METHODS: dict[str, type[Method]] = {
     "arl": ARL,
     "autoencoder": Autoencoder,
     "cirs": CIRS,
+    "deepcluster": DeepCluster,
+    "grabcut": GrabCut,
+    "iem": IEM,
     "iic": IIC,
     "infoseg": InfoSeg,
     "inmars": InMARS,
     "kmeans": KMeans,
     "random": Random,
+    "segnet": SegNet,
+    "sift": SIFT,
     "supervised": Supervised,
     "wnet": WNet,
 }

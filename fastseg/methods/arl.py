@@ -10,7 +10,7 @@ from torch import nn
 from ..data.base import Batch
 from ..nn import Critic
 from ..ops.scoring import info_nce
-from .clustering import k_means, sample
+from .clustering import k_means, sample, whitening
 from .ordered import Ordered, OrderedConfig
 
 __all__ = ["ARL", "ARLConfig"]
@@ -59,14 +59,10 @@ class ARL(Ordered):
         self.eval()
         x, _ = sample(self.features, batches, config.pixels, config.limit, self.classes)
         self.train(training)
-        x = x.double()
-        mean, (values, vectors) = x.mean(0), torch.linalg.eigh(x.T.cov(correction=0))
-        # Of the largest variances; below rounding there is nothing to whiten.
-        values, vectors = values[-config.components :], vectors[:, -config.components :]
-        whitening = vectors / values.clamp(min=1e-6 * values[-1]).sqrt()
-        centres = k_means((x - mean) @ whitening, self.classes, config.restarts)
+        mean, matrix = whitening(x, config.components)
+        centres = k_means((x.double() - mean) @ matrix, self.classes, config.restarts)
         # The nearest centre c of z = Wᵀ(x − μ) has the largest ⟨c,z⟩ − ½|c|².
-        weight = centres @ whitening.T
+        weight = centres @ matrix.T
         bias = -(weight @ mean) - centres.square().sum(1) / 2
         state = {"weight": weight[..., None, None], "bias": bias}
         self.network.decoder.load_state_dict(state)

@@ -4,10 +4,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import nn
 
 from ..data.base import Batch
+from ..data.cache import ArrayCache
 
 __all__ = ["Method"]
 
@@ -25,6 +27,8 @@ class Method(nn.Module, ABC):
     variants: ClassVar[tuple[str, ...]]  #: ways to predict, the main one first
     matching: str = "one_to_one"  #: of clusters with classes, in evaluation
     supervised: ClassVar[bool] = False  #: whether its loss sees labels: only of the upper bound
+    pseudo: ClassVar[bool] = False  #: whether its loss sees labels of its own, from `label`
+    binary: ClassVar[bool] = False  #: whether its clusters are background and foreground
     gradient: ClassVar[bool] = True  #: whether it learns by `loss`; else by `fit`
 
     multiple: int = 1  #: what both sides of the images must be divisible by
@@ -41,7 +45,7 @@ class Method(nn.Module, ABC):
     @property
     def clusters(self) -> int:
         """Number of clusters that `predict` tells apart."""
-        return self.classes
+        return 2 if self.binary else self.classes
 
     def loss(self, batch: Batch, progress: float, group: Any = None) -> dict[str, torch.Tensor]:
         """The loss, "loss", and the scalars to log beside it.
@@ -56,6 +60,19 @@ class Method(nn.Module, ABC):
     def resting(self, step: int) -> Iterable[nn.Module]:
         """The parts whose parameters stay as they are in step 0, 1, … of training."""
         return ()
+
+    def label(self, batches: Iterable[Batch], cache: ArrayCache) -> dict[int, np.ndarray]:
+        """The labels that a method with `pseudo` learns from: (H,W) int8 by a picture's place in
+        the data set, −1 for none. Pictures that are not in it are not learnt from.
+
+        Called before the first step, like `predict`, with all training pictures in their order and
+        as evaluation sees them, and again when a run goes on.
+        """
+        raise NotImplementedError(f"{type(self).__name__} makes no labels")
+
+    def renew(self, batches: Iterable[Batch]) -> None:
+        """What `loss` needs of the weights that an epoch begins with, kept in the state: called
+        before its first step, with training batches, as many as it likes to take."""
 
     def fit(self, batches: Iterable[Batch]) -> None:
         """Learn from one pass over the data, where there is no gradient to follow."""
@@ -103,7 +120,7 @@ class Method(nn.Module, ABC):
         return self.predict(Batch(images, valid, (), seeds, ()))[self.variants[0]]
 
     def optimizer(self) -> torch.optim.Optimizer:
-        return torch.optim.Adam(self.parameters(), self.config.lr)
+        return torch.optim.Adam(self.parameters(), self.config.lr, fused=True)
 
     def lr(self, epoch: int) -> float:
         """The learning rate in epoch 0, 1, …"""

@@ -10,10 +10,18 @@ import torch.nn.functional as F
 from ..data.base import Batch
 from ..distributed import sum_over
 from .base import Method
-from .clustering import k_means, sample
+from .clustering import closeness, k_means, sample
 from .networks import Backbone, backbone
 
-__all__ = ["KMeans", "KMeansConfig", "Random", "RandomConfig", "Supervised", "SupervisedConfig"]
+__all__ = [
+    "Clustering",
+    "KMeans",
+    "KMeansConfig",
+    "Random",
+    "RandomConfig",
+    "Supervised",
+    "SupervisedConfig",
+]
 
 
 @dataclass(frozen=True)
@@ -56,23 +64,20 @@ class KMeansConfig:
     depth: int = 64  #: channels of the network's map
 
 
-class KMeans(Method):
-    """K-means of the pixels' colours or features; scikit-learn's MiniBatchKMeans."""
+class Clustering(Method):
+    """K-means of `features`; scikit-learn's MiniBatchKMeans.
 
-    Config = KMeansConfig
+    Args:
+        config: it has `pixels`, `limit` and `restarts`.
+        length: D, of the features.
+    """
+
     variants = ("pixel",)
     gradient = False
     centres: torch.Tensor  #: (K,D)
 
-    def __init__(self, config: KMeansConfig, channels: int, classes: int) -> None:
+    def __init__(self, config: Any, channels: int, classes: int, length: int) -> None:
         super().__init__(config, channels, classes)
-        self.network: torch.nn.Module = torch.nn.Identity()
-        self.multiple = 1
-        length = channels
-        if config.features == "network":
-            length, size = config.depth, (config.width, config.stride)
-            self.network = backbone(config.backbone, channels, config.depth, *size)
-            self.multiple = self.network.multiple
         self.register_buffer("centres", torch.full((classes, length), torch.nan))
 
     @torch.no_grad()
@@ -82,14 +87,30 @@ class KMeans(Method):
         x, _ = sample(self.features, batches, config.pixels, config.limit, self.classes)
         self.centres.copy_(k_means(x, self.classes, config.restarts))
 
+    def predict(self, batch: Batch) -> dict[str, torch.Tensor]:
+        nearest = closeness(self.features(batch), self.centres)
+        if nearest.shape[2:] != batch.valid.shape[1:]:
+            size = batch.valid.shape[1:]
+            nearest = F.interpolate(nearest, size, mode="bilinear", align_corners=False)
+        return {"pixel": nearest.argmax(1)}
+
+
+class KMeans(Clustering):
+    """K-means of the pixels' colours or features."""
+
+    Config = KMeansConfig
+
+    def __init__(self, config: KMeansConfig, channels: int, classes: int) -> None:
+        of_network = config.features == "network"
+        super().__init__(config, channels, classes, config.depth if of_network else channels)
+        self.network: torch.nn.Module = torch.nn.Identity()
+        if of_network:
+            size = config.width, config.stride
+            self.network = backbone(config.backbone, channels, config.depth, *size)
+            self.multiple = self.network.multiple
+
     def features(self, batch: Batch) -> torch.Tensor:
         return self.network(batch.images)
-
-    def predict(self, batch: Batch) -> dict[str, torch.Tensor]:
-        features = self.features(batch)
-        half = self.centres.square().sum(1)[:, None, None] / 2
-        nearest = torch.einsum("kc,bchw->bkhw", self.centres, features) - half
-        return {"pixel": nearest.argmax(1)}
 
 
 @dataclass(frozen=True)

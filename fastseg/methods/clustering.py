@@ -7,7 +7,7 @@ import torch
 from ..data.base import Batch
 from .views import uniform
 
-__all__ = ["k_means", "sample"]
+__all__ = ["closeness", "k_means", "sample", "whitening"]
 
 SAMPLE = 9  # the stream of the pixels that are sampled
 
@@ -74,3 +74,19 @@ def k_means(x: torch.Tensor, count: int, restarts: int) -> torch.Tensor:
         raise ImportError("K-means needs scikit-learn: pip install 'fastseg[train]'") from error
     found = MiniBatchKMeans(count, n_init=restarts, random_state=0).fit(x.cpu().numpy())
     return torch.from_numpy(found.cluster_centers_).to(x)
+
+
+def closeness(features: torch.Tensor, centres: torch.Tensor) -> torch.Tensor:
+    """(B,D,H,W), (K,D) → (B,K,H,W): ⟨c,x⟩ − ½|c|², the larger the nearer."""
+    half = centres.square().sum(1)[:, None, None] / 2
+    return torch.einsum("kc,bchw->bkhw", centres, features) - half
+
+
+def whitening(x: torch.Tensor, components: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of features (N,D) the mean (D,) and a matrix (D,M), M ≤ D: (x − mean) @ matrix has variance 1
+    along the `components` directions of the largest variance."""
+    x = x.double()
+    mean, (values, vectors) = x.mean(0), torch.linalg.eigh(x.T.cov(correction=0))
+    # Of the largest variances; below rounding there is nothing to whiten.
+    values, vectors = values[-components:], vectors[:, -components:]
+    return mean, vectors / values.clamp(min=1e-6 * values[-1]).sqrt()

@@ -13,6 +13,7 @@ from .losses import (
 )
 from .masked_conv import MaskedConv2d, use_ordering
 from .ordered_attention import OrderedAttention
+from .psp import PSPNet
 from .region_embedding import RegionEmbedding
 from .unet import UNet
 from .vgg import VGG
@@ -27,6 +28,7 @@ __all__ = [
     "InfoSegNet",
     "MaskedConv2d",
     "OrderedAttention",
+    "PSPNet",
     "RegionEmbedding",
     "UNet",
     "class_entropies",

@@ -3,7 +3,7 @@
 Rooms, ground floor first: extra (optional packages), config (flags), signals (Ctrl-C), lock (one
 process a folder), ranks (several processes), checkpoint (the file), score (against the truth), log
 (what is written), run (what it is made of), loop (what it does), restore (what it has left),
-segment (pictures by it), tables and sweep (the runs of a paper's table).
+segment (pictures by it), tables, results and sweep (the runs of a paper's table).
 """
 
 from .checkpoint import Checkpoint, CheckpointError, load

@@ -55,7 +55,7 @@ class TrainConfig:
     flip: bool = True
     #: Leave pixels out of the loss that the truth marks as of no class.
     use_void: bool = True
-    #: Folder for superpixels, to be found once only.
+    #: Folder for superpixels and IEM's masks, to be found once only.
     cache: str | None = _free(None)
     #: Of the networks' arithmetic; weights are always fp32.
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"

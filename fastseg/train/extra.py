@@ -6,7 +6,7 @@ from typing import Any
 __all__ = ["MissingExtra", "extra"]
 
 
-class MissingExtra(Exception):
+class MissingExtra(ImportError):
     """A package of the extra is not installed; the message says how to install it."""
 
 

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from tqdm import tqdm
 
-from ..data import Batch, count_batches
+from ..data import Batch, Dataset, count_batches
 from ..predict.files import write
 from .checkpoint import Position
 from .config import TrainConfig, to_yaml
@@ -71,6 +71,8 @@ def train(name: str, config: Any, options: TrainConfig) -> Path:
         run = open_run(name, config, options, place)
         if place.rank == 0:
             write(run.out / "config.yaml", to_yaml(name, options, config).encode())
+        if run.method.pseudo and run.at.epoch < run.epochs:
+            run.relabel(watched(run, stop, "labelling", train=False))
         tick = stack.enter_context(profiled(run))
         with Log(run.out, run.at, options.tensorboard, quiet=place.rank > 0) as log:
             while run.at.epoch < run.epochs:
@@ -91,6 +93,9 @@ def train(name: str, config: Any, options: TrainConfig) -> Path:
 def learn(run: Run, log: Log, stop: Callable[[], bool], tick: Callable[[], None]) -> dict[str, Any]:
     """What is left of an epoch, with a `tick` after each step; gives its line of metrics.jsonl."""
     at, begun = run.at, time.perf_counter() - run.at.seconds
+    if at.batch == 0:  # else the state holds what it needs
+        seed_everything(run.options.seed, at.step)
+        run.method.renew(watched(run, stop, "renewing"))
     run.method.train()
     if run.options.batch_norm == "frozen":
         for norm in (m for m in run.method.modules() if isinstance(m, _BatchNorm)):
@@ -98,8 +103,8 @@ def learn(run: Run, log: Log, stop: Callable[[], bool], tick: Callable[[], None]
     lr = run.method.lr(at.epoch)
     for group in run.optimizer.param_groups:
         group["lr"] = lr
-    todo = run.batches(run.data, train=True, first=at.batch)
-    for batch in progress(todo, run, f"epoch {at.epoch + 1}/{run.epochs}"):
+    todo = run.batches(run.lesson, train=True, first=at.batch)
+    for batch in progress(todo, run, f"epoch {at.epoch + 1}/{run.epochs}", run.lesson):
         values, stopping = step(run, batch, stop)
         tick()
         at.batch, at.step, at.seconds = at.batch + 1, at.step + 1, time.perf_counter() - begun
@@ -111,7 +116,7 @@ def learn(run: Run, log: Log, stop: Callable[[], bool], tick: Callable[[], None]
         if stopping:
             raise Stopped(run)
     means = {name: total / at.batch for name, total in at.totals.items()}
-    pictures = at.batch * min(run.config.batch_size, len(run.data))
+    pictures = at.batch * min(run.config.batch_size, len(run.lesson))
     return {
         "epoch": at.epoch + 1,
         "step": at.step,
@@ -198,9 +203,11 @@ def prepare(run: Run, stop: Callable[[], bool]) -> None:
     run.method.prepare(watched(run, stop, "preparing"))
 
 
-def watched(run: Run, stop: Callable[[], bool], what: str) -> Iterator[Batch]:
-    """An epoch's training batches, whole on every rank."""
-    for batch in progress(run.batches(run.data, train=True, whole=True), run, what):
+def watched(run: Run, stop: Callable[[], bool], what: str, train: bool = True) -> Iterator[Batch]:
+    """An epoch's training batches, or all training pictures in order, whole on every rank."""
+    data = run.lesson if train else run.data
+    todo = run.batches(data, train=train, whole=True)
+    for batch in progress(todo, run, what, data, train):
         if stop():
             raise Stopped(run)
         yield batch.to(run.place.device)
@@ -232,7 +239,7 @@ def evaluate(run: Run, log: Log, stop: Callable[[], bool], last: bool) -> dict[s
         samples.extend(shown(batch, predicted, run.options.pictures - len(samples)))
 
     seed_everything(run.options.seed, run.at.step)
-    todo = progress(run.batches(run.test, train=False), run, "scoring", train=False)
+    todo = progress(run.batches(run.test, train=False), run, "scoring", run.test, train=False)
     device, group = run.place.device, run.place.group
     lessons = run.lessons() if last else Lessons()
     scores = score(run.method, todo, len(run.test.classes), device, group, look, lessons)
@@ -241,9 +248,11 @@ def evaluate(run: Run, log: Log, stop: Callable[[], bool], last: bool) -> dict[s
     return {variant: summary(found) for variant, found in scores.items()}
 
 
-def progress(todo: Iterator[Batch], run: Run, what: str, train: bool = True) -> Iterator[Batch]:
-    """The batches, under a bar if there is a terminal to see it."""
-    total = count_batches(run.data if train else run.test, run.config.batch_size, train)
+def progress(
+    todo: Iterator[Batch], run: Run, what: str, data: Dataset, train: bool = True
+) -> Iterator[Batch]:
+    """The batches of `data`, under a bar if there is a terminal to see it."""
+    total = count_batches(data, run.config.batch_size, train)
     done = run.at.batch if train else 0
     quiet = run.place.rank > 0 or not sys.stderr.isatty()
     return tqdm(

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 
 from ..data import Batch, Dataset, Geometry, batches, open_dataset
+from ..data.cache import ArrayCache
+from ..data.relabelled import Relabelled
 from ..methods import METHODS
 from ..methods.base import Method
 from .checkpoint import CHECKPOINT, Position, load, save, versions
@@ -28,6 +30,7 @@ class Run:
     config: Any  #: of the method
     options: TrainConfig
     data: Dataset
+    lesson: Dataset  #: what to learn from: `data`, or those that the method labels itself
     test: Dataset
     geometry: Geometry
     method: Method
@@ -48,13 +51,25 @@ class Run:
     def out(self) -> Path:
         return Path(self.options.out)
 
+    @property
+    def cache(self) -> str | Path:
+        return self.options.cache or self.out / "superpixels"
+
+    def relabel(self, todo: Iterator[Batch]) -> None:
+        """Learn from labels that the method makes; `todo`: all training pictures, in order."""
+        with torch.no_grad():
+            unseen = (replace(batch, labels=None) for batch in todo)
+            labels = self.method.eval().label(unseen, ArrayCache(self.cache))
+        self.lesson = Relabelled(self.data, self.geometry, labels)
+
     def batches(
         self, data: Dataset, train: bool, first: int = 0, whole: bool = False
     ) -> Iterator[Batch]:
         """This rank's shares of the epoch's batches of `data`, or `whole` ones, from `first` on."""
+        own = isinstance(data, Relabelled)
         return batches(
             data,
-            self.geometry,
+            data.geometry if own else self.geometry,
             self.config.batch_size,
             seed=self.options.seed,
             epoch=self.at.epoch,
@@ -64,9 +79,9 @@ class Run:
             workers=self.options.workers,
             train=train,
             superpixels=self.method.superpixels[:1] if train else self.method.superpixels,
-            cache=self.options.cache or self.out / "superpixels",
+            cache=self.cache,
             use_void=self.options.use_void,
-            labels=self.method.supervised,
+            labels=self.method.supervised or own,
         )
 
     def lessons(self) -> Lessons:
@@ -79,7 +94,7 @@ class Run:
             self.config.batch_size,
             self.place.device,
             superpixels=self.method.superpixels,
-            cache=self.options.cache or self.out / "superpixels",
+            cache=self.cache,
         )
 
     def save(self) -> None:
@@ -97,7 +112,7 @@ def open_run(name: str, config: Any, options: TrainConfig, place: Ranks) -> Run:
     """
     data = open_dataset(options.data, options.split)
     test = open_dataset(options.data, options.eval_split)
-    classes = options.classes or len(data.classes)
+    classes = options.classes or len(data.classes) or 2 * METHODS[name].binary
     if not classes:
         raise ConfigError(f"`--classes` must be given: {options.data} has no truth to count them")
     seed_everything(options.seed)
@@ -115,6 +130,7 @@ def open_run(name: str, config: Any, options: TrainConfig, place: Ranks) -> Run:
         place,
         config,
         options,
+        data,
         data,
         test,
         geometry,

@@ -1,14 +1,15 @@
-"""Many runs of one table: what `fastseg sweep` runs."""
+"""Many runs of one table: what `fastseg reproduce` runs."""
 
 import re
-import statistics
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from ..data import DataError, open_dataset
+from ..data.catalogue import DRAWN
 from ..methods import METHODS
 from ..predict.files import write
 from ..predict.journal import csv_bytes
@@ -16,10 +17,11 @@ from .checkpoint import CHECKPOINT, load
 from .config import ConfigError, TrainConfig, parse, read_yaml, to_flags
 from .log import read_metrics
 from .loop import TrainingError, train
-from .score import BEST, LAST
+from .results import cells, markdown, measured, unmeasured
+from .score import LAST
 from .tables import TABLES
 
-__all__ = ["Sweep", "cells", "read_sweep", "run_sweep"]
+__all__ = ["Sweep", "absent", "at_hand", "read_sweep", "run_sweep", "unrun"]
 
 
 @dataclass(frozen=True)
@@ -28,10 +30,21 @@ class Sweep:
 
     method: str
     rows: Mapping[str, Mapping[str, Any]]
-    """Label → options; also "method", "config", and "published": data set → accuracy, or one for
-    each variant."""
+    """Label → options; also "method", "config", and "published": data set → number, or one for each
+    of `measures`, or these for each variant."""
     title: str = ""
-    options: Mapping[str, Any] = field(default_factory=dict)  #: of all rows
+    options: Mapping[str, Any] = field(default_factory=dict)  #: of all rows of `method`
+    measures: Sequence[str] = ("accuracy",)  #: of `results.PERCENT`, or a method's own
+
+    @property
+    def published(self) -> list[str]:
+        """The data sets that there are published numbers of."""
+        names = (name for row in self.rows.values() for name in row.get("published", {}))
+        return list(dict.fromkeys(names))
+
+    def known(self, label: str, spec: str) -> Any:
+        """What was published of a row on a data set; None for nothing."""
+        return self.rows[label].get("published", {}).get(_name(spec))
 
 
 def read_sweep(name: str) -> Sweep:
@@ -49,9 +62,13 @@ def read_sweep(name: str) -> Sweep:
     try:
         sweep = Sweep(**read_yaml(name))
     except TypeError as error:
-        raise ConfigError(f"{name} must hold method, rows, and maybe title and options") from error
+        raise ConfigError(
+            f"{name} must hold method, rows, and maybe title, options and measures"
+        ) from error
     if not isinstance(sweep.rows, Mapping) or not isinstance(sweep.options, Mapping):
         raise ConfigError(f"{name}: `rows` and `options` must be of the form NAME: VALUE")
+    if isinstance(sweep.measures, str):
+        raise ConfigError(f"{name}: `measures` must be a list, got {sweep.measures!r}")
     return sweep
 
 
@@ -70,8 +87,9 @@ def run_sweep(
             rows' method alone is for these.
 
     Returns:
-        A row of the table for each data set, row and variant: accuracies, and the mIoU of the last
-        epoch, in percent, the mean over seeds and their standard deviation.
+        A row of the table for each data set, row, variant and measure: of the last epoch and of the
+        best one, and the mIoU of the last, in percent, the mean over seeds and their standard
+        deviation; the minutes that a run took to train.
 
     Raises:
         ConfigError, ValueError: a run cannot begin.
@@ -83,51 +101,76 @@ def run_sweep(
         for label in sweep.rows
         for seed in range(seeds)
     ]
-    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    found: dict[tuple[str, str], list[list[dict[str, Any]]]] = {}
     runs: list[dict[str, Any]] = []
+    broken: set[str] = set()
     for job in jobs:
+        if job.spec in broken:
+            continue
         print(
             f"{job.label}, {job.spec}, seed {job.options.seed}: {job.options.out}", file=sys.stderr
         )
         try:
             folder = train(job.name, job.config, job.options)
+        except DataError as error:
+            print(f"not there: {job.spec}. {error}", file=sys.stderr)
+            broken.add(job.spec)
+            continue
         except TrainingError as error:
             print(f"failed: {error}", file=sys.stderr)
             continue
         lines = read_metrics(folder)
         runs += _epochs(job, lines, folder / CHECKPOINT)
-        if "scores" in lines[-1]:
-            found.setdefault((job.label, job.spec), []).append(lines[-1])
-    table = []
-    for (label, spec), lines in found.items():
-        published = sweep.rows[label].get("published", {}).get(re.split("[:?]", spec)[0])
-        table += _rows(label, spec, lines, published)
-    write(Path(out, "table.csv"), csv_bytes(table))
-    write(Path(out, "table.md"), _markdown(sweep.title, cells(table)).encode())
-    write(Path(out, "runs.csv"), csv_bytes(runs))
+        found.setdefault((job.label, job.spec), []).append(lines)
+    table = [
+        row
+        for (label, spec), of in found.items()
+        for row in measured(label, spec, sweep.measures, sweep.known(label, spec), of)
+    ]
+    if jobs:
+        write(Path(out, "table.csv"), csv_bytes(table))
+        write(Path(out, "table.md"), markdown(sweep.title, cells(table)).encode())
+        write(Path(out, "runs.csv"), csv_bytes(runs))
     return table
 
 
-def cells(table: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
-    """The table as words: a head, and a line for each of its rows."""
+def at_hand(sweep: Sweep) -> list[str]:
+    """The data sets of a table that need no path: those that are drawn.
 
-    def spread(row: Mapping[str, Any], which: str) -> str:
-        sd = row[f"{which} s.d."]
-        return f"{row[which]:.1f}" + ("" if sd is None else f" ± {sd:.1f}")
-
-    heads = ("accuracy, percent", "data", "variant", LAST, BEST, "published", "mIoU", "seeds")
-    lines: list[tuple[str, ...]] = [heads]
-    for row in table:
-        published = "" if row["published"] is None else f"{row['published']:.1f}"
-        numbers = spread(row, LAST), spread(row, BEST), published, spread(row, "mIoU")
-        lines.append((row["row"], row["data"], row["variant"], *numbers, str(row["seeds"])))
-    return lines
+    Raises:
+        ConfigError: the table has no data sets of its own.
+    """
+    if not sweep.published:
+        raise ConfigError("`--data` must be given: nothing is published of this table's data")
+    return [name for name in sweep.published if name == DRAWN]
 
 
-def _markdown(title: str, lines: Sequence[tuple[str, ...]]) -> str:
-    heads, *rest = (f"| {' | '.join(line)} |" for line in lines)
-    rule = "| --- " * len(lines[0]) + "|"
-    return "\n".join([*([f"# {title}", ""] if title else []), heads, rule, *rest, ""])
+def absent(sweep: Sweep, data: Sequence[str]) -> dict[str, str]:
+    """The table's data sets that are not among `data`, and what each needs; none if `data` has
+    others than the table."""
+    given = {_name(spec) for spec in data}
+    if not given <= set(sweep.published):
+        return {}
+    return {name: _needs(name) for name in sweep.published if name not in given}
+
+
+def unrun(sweep: Sweep, names: Iterable[str]) -> list[dict[str, Any]]:
+    """Rows of the table with what was published of these data sets."""
+    return [
+        found
+        for name in names
+        for label in sweep.rows
+        for found in unmeasured(label, name, sweep.measures, sweep.known(label, name))
+    ]
+
+
+def _needs(name: str) -> str:
+    how = f"Say --data {name}" + ("" if name == DRAWN else ":ROOT")
+    try:
+        open_dataset(name if name == DRAWN else f"{name}:ROOT")
+    except DataError as error:
+        return f"{how}. {error}"
+    return how
 
 
 @dataclass(frozen=True)
@@ -174,20 +217,9 @@ def _without(argv: Sequence[str], options: set[str]) -> list[str]:
     return kept
 
 
-def _rows(
-    label: str, spec: str, lines: Sequence[Mapping[str, Any]], published: Any
-) -> list[dict[str, Any]]:
-    rows = []
-    for variant in lines[0]["scores"]:
-        row: dict[str, Any] = {"data": spec, "row": label, "variant": variant}
-        measures = {LAST: (LAST, "accuracy"), BEST: (BEST, "accuracy"), "mIoU": (LAST, "miou")}
-        for name, (which, measure) in measures.items():
-            found = [100 * line["scores"][variant][which][measure] for line in lines]
-            row[name] = statistics.fmean(found)
-            row[f"{name} s.d."] = statistics.stdev(found) if len(found) > 1 else None
-        known = published.get(variant) if isinstance(published, Mapping) else published
-        rows.append({**row, "seeds": len(lines), "published": known})
-    return rows
+def _name(spec: str) -> str:
+    """Of the data set."""
+    return re.split("[:?]", spec)[0]
 
 
 def _epochs(

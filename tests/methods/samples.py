@@ -18,9 +18,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "arl": {**ORDERED, "positions": 9, "dimensions": 16, "transform": "all"},
     "autoencoder": {"hidden": (16, 12, 8), "bottleneck": 4, "dropout": 0.0},
     "cirs": {**CUT, "hidden": (16,), "features": 8},
+    "deepcluster": {"width": 4, "depth": 8, "pseudo_classes": 3},
     "iic": {"width": 4, "radius": 2, "alternate": False},
     "infoseg": {"width": 4, "features": 16},
     "inmars": {"backbone": "unet", "width": 4, "hidden": (8,), "finer": 4},
+    "segnet": {"width": 4, "iterations": 5},
     "supervised": {"width": 4},
     "wnet": {"width": 4, "radius": 2},
 }

@@ -65,7 +65,7 @@ def test_it_learns_the_same_compiled(name, monkeypatch):
     torch.compiler.reset()
     for network in other.children():
         network.compile(backend=backend)
-    data = batch(superpixels=model.superpixels[:1], labels=model.supervised)
+    data = batch(superpixels=model.superpixels[:1], labels=model.supervised or model.pseudo)
     results = []
     for method in (model, other):
         torch.manual_seed(0)
@@ -83,7 +83,7 @@ def test_half_precision_is_close(name):
     losses = []
     for dtype in (torch.float32, torch.bfloat16):
         model = tiny(name).eval()
-        data = batch(superpixels=model.superpixels[:1], labels=model.supervised)
+        data = batch(superpixels=model.superpixels[:1], labels=model.supervised or model.pseudo)
         torch.manual_seed(0)
         with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
             loss = model.loss(data, 0.5)["loss"]

@@ -11,7 +11,9 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def work(name, rows=slice(None), group=None):
     """The loss and its parts, and the gradients."""
     model = tiny(name).eval()  # batch norm would need all samples
-    data = part(batch(3, superpixels=model.superpixels[:1], labels=model.supervised), rows)
+    data = part(
+        batch(3, superpixels=model.superpixels[:1], labels=model.supervised or model.pseudo), rows
+    )
     parts = model.loss(data, 0.5, group)
     parts["loss"].backward()
     gradients = [x.grad.numpy() for x in model.parameters() if x.grad is not None]

@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from fastseg.nn import VGG, Hourglass, UNet
+from fastseg.nn import VGG, Hourglass, PSPNet, UNet
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-KINDS = (Hourglass, UNet, VGG)
+KINDS = (Hourglass, PSPNet, UNet, VGG)
 
 
 def small(kind, channels=3, classes=5, **options):
@@ -27,7 +27,7 @@ def test_maps_have_the_size_of_the_pictures(kind, shape):
     assert model(pictures(*shape)).shape == (shape[0], 5, *shape[2:])
 
 
-@pytest.mark.parametrize("kind", [UNet, VGG])
+@pytest.mark.parametrize("kind", [PSPNet, UNet, VGG])
 @pytest.mark.parametrize("size", [(17, 30), (31, 16)])
 def test_odd_sizes(kind, size):
     assert kind.multiple == 1
@@ -63,7 +63,7 @@ def test_depth_sets_what_can_be_halved():
     assert model(pictures(2, 3, 4, 12)).shape == (2, 5, 4, 12)
 
 
-@pytest.mark.parametrize(("kind", "least"), [(UNet, 16), (VGG, 2)])
+@pytest.mark.parametrize(("kind", "least"), [(PSPNet, 4), (UNet, 16), (VGG, 2)])
 def test_what_is_too_small_is_refused(kind, least):
     small(kind).eval()(pictures(1, 3, least, least))
     message = f"height and a width of at least {least}, got {least}×{least - 1}"

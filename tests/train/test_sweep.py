@@ -1,4 +1,4 @@
-"""`fastseg sweep`: tables of runs."""
+"""`fastseg reproduce`, or `sweep`: tables of runs."""
 
 import csv
 import datetime
@@ -15,6 +15,7 @@ from fastseg.train.checkpoint import versions
 from fastseg.train.config import read_yaml, to_flags
 from fastseg.train.log import read_metrics
 from fastseg.train.restore import restore
+from fastseg.train.results import PERCENT, cells, measured
 from fastseg.train.tables import TABLES
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -56,11 +57,12 @@ def test_every_row_runs_with_every_seed(sweep, tmp_path, capsys):
     assert [row["published"] for row in found] == ["50.25", "50.25", "", ""]
     lines = (tmp_path / "out" / "table.md").read_text().splitlines()
     assert lines[0] == "# Widths"
-    assert lines[2].startswith("| accuracy, percent | data | variant | last | best (oracle) | pub")
+    heads = "row", "data", "variant", "measure", "last", "best (oracle)", "published", "mIoU"
+    assert lines[2] == f"| {' | '.join(heads)} | minutes | seeds |"
     assert len(lines) == 8
     last = float(found[0]["last"]), float(found[0]["last s.d."])
     assert lines[4].startswith(
-        f"| narrow | fruits?limit=8 | tiny | {last[0]:.1f} ± {last[1]:.1f} |"
+        f"| narrow | fruits?limit=8 | tiny | accuracy | {last[0]:.1f} ± {last[1]:.1f} |"
     )
     assert " | 50.2 | " in lines[4]
     assert lines[4].endswith(" | 2 |")
@@ -115,7 +117,7 @@ def test_what_is_done_is_not_done_again(sweep, tmp_path, capsys):
     second = capsys.readouterr().out
     assert second.count("epoch 1/1") == 2
     assert len(rows(tmp_path / "out" / "table.csv")) == 8
-    assert first.splitlines()[-1].split()[3:5] == second.splitlines()[-5].split()[3:5]
+    assert first.splitlines()[-1].split()[4:6] == second.splitlines()[-5].split()[4:6]
 
 
 def test_a_run_that_fails_is_named_and_the_others_go_on(sweep, tmp_path, capsys):
@@ -138,7 +140,8 @@ def test_options_are_for_the_rows_whose_method_has_them(sweep, tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("rows: {a: {}}", "must hold method, rows, and maybe title and options"),
+        ("rows: {a: {}}", "must hold method, rows, and maybe title, options and measures"),
+        ("method: tiny\nrows: {a: {}}\nmeasures: iou", "`measures` must be a list, got 'iou'"),
         ("method: tiny\nrows: [a]", "`rows` and `options` must be of the form NAME: VALUE"),
         ("method: odd\nrows: {a: {}}", "no method 'odd': there are "),
         ("method: tiny\nrows: {a: {}, b: {wdth: 1}}", "row 'b': no option wdth; there are data"),
@@ -159,9 +162,69 @@ def test_unknown_tables_and_options(sweep, capsys, tmp_path):
     with pytest.raises(SystemExit):
         sweep("--wdth", "3")
     assert "Unrecognized options: --wdth" in " ".join(capsys.readouterr().err.split())
-    with pytest.raises(SystemExit):
-        main(["sweep", "inmars-table2", "--out", "x"])
-    assert "required: --data" in capsys.readouterr().err
+    assert main(["sweep", "ac-fig7", "--out", str(tmp_path / "out")]) == 2
+    assert "`--data` must be given: nothing is published" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_data_sets_that_are_not_given_are_named(capsys, tmp_path, monkeypatch):
+    """With where to get them, and what was published of them."""
+    monkeypatch.chdir(tmp_path)
+    assert main(["reproduce", "iem-table4"]) == 1
+    printed = capsys.readouterr()
+    assert "not there: flowers. Say --data flowers:ROOT. ROOT/setid.mat does not" in printed.err
+    assert "Get 102flowers.tgz, " in printed.err
+    assert "not there: cub. Say --data cub:ROOT. " in printed.err
+    lines = [" ".join(line.split()) for line in printed.out.splitlines()]
+    assert "default cub mask, better side (oracle) iou 52.2 0" in lines
+    assert len(lines) == 2 + 4 * 2
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_data_set_that_cannot_be_read_is_named_once_and_the_others_go_on(sweep, tmp_path, capsys):
+    nowhere = f"folder:{tmp_path}/nowhere"
+    assert sweep("--seeds", "2", data=(nowhere, "fruits?limit=8")) == 1
+    assert capsys.readouterr().err.count(f"not there: {nowhere}. ") == 1
+    found = rows(tmp_path / "out" / "table.csv")
+    assert {row["data"] for row in found} == {"fruits?limit=8"}
+    assert {row["seeds"] for row in found} == {"2"}
+
+
+def test_a_table_may_have_several_measures(sweep, tmp_path):
+    text = TABLE.replace("50.25", "{tiny: [10, 20.5], shifted: [30]}")
+    (tmp_path / "t.yaml").write_text(text + "measures: [iou, dice]\n")
+    assert sweep("--seeds", "1") == 0
+    found = rows(tmp_path / "out" / "table.csv")
+    names = [(row["row"], row["variant"], row["measure"]) for row in found]
+    assert names == list(
+        itertools.product(("narrow", "wide"), ("tiny", "shifted"), ("iou", "dice"))
+    )
+    assert [row["published"] for row in found[:4]] == ["10", "20.5", "30", ""]
+    (line,) = read_metrics(tmp_path / "out" / "fruits_limit=8" / "narrow" / "0")
+    iou = line["scores"]["tiny"]["last"]["iou"][-1] or 0.0
+    assert float(found[0]["last"]) == pytest.approx(100 * iou)
+    assert float(found[1]["last"]) == pytest.approx(100 * 2 * iou / (1 + iou))
+    assert float(found[0]["minutes"]) == pytest.approx(line["seconds"] / 60)
+
+
+def test_of_what_methods_measure_themselves_too():
+    """α₂'s lowest value was published; of scores the best is the highest."""
+    runs = [
+        [{"seconds": 60.0, "measures": {"alpha2": value}} for value in values]
+        for values in ((0.5, 0.2, 0.4), (0.3, 0.1, 0.2))
+    ]
+    (row,) = measured("12", "cifar10", ("alpha2",), 1.39, runs)
+    assert (row["last"], row["best (oracle)"]) == pytest.approx((0.3, 0.15))
+    assert row["last s.d."] == pytest.approx(0.02**0.5)
+    assert (row["mIoU"], row["published"], row["minutes"], row["seeds"]) == (None, 1.39, 3, 2)
+    shown = ("12", "cifar10", "", "alpha2", "0.3 ± 0.141", "0.15 ± 0.0707", "1.39", "", "3.0", "2")
+    assert cells([row])[1] == shown
+    lines = [
+        {"seconds": 1.0, "scores": {"a": {"last": {"accuracy": a, "miou": m, "iou": [m]}}}}
+        for a, m in ((0.5, 0.7), (0.6, 0.2))
+    ]
+    (row,) = measured("x", "fruits", ("miou",), {"a": 64.07}, [lines])
+    assert (row["last"], row["best (oracle)"], row["published"]) == pytest.approx((20, 70, 64.07))
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -176,6 +239,8 @@ def test_tables_of_papers_are_made_of_options(name):
         flags = to_flags({**own, **options}, (TrainConfig, kind), label)
         configs.append((method, parse(method, kind, ["--data", "x", "--out", "y", *flags])[1]))
     assert len({repr(config) for config in configs}) == len(table["rows"])
+    assert all(row.get("published") for row in table["rows"].values()) or name == "ac-fig7"
+    assert set(table.get("measures", ())) <= {*PERCENT, "alpha2"}
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)

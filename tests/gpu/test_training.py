@@ -12,7 +12,8 @@ import fastseg
 from fastseg.data.base import Batch
 from fastseg.methods import METHODS, inmars, views
 
-TRAINED = [name for name, method in METHODS.items() if method.gradient]
+OURS = {name: m for name, m in METHODS.items() if m.__module__.startswith("fastseg.")}
+TRAINED = [name for name, method in OURS.items() if method.gradient]
 CLASSES, SIDE = 3, 64
 
 

@@ -113,17 +113,19 @@ def measure_case(
     failures: list[Failure] = []
     if folder is not None and resume:
         rows = report.load(folder / f"{case.name}.csv", about["commit"])
+    if folder is not None:
+        report.note(case.name, [], about, folder)
     for found in run(case, setup, done={row.shape for row in rows}):
         if isinstance(found, Failure):
             failures.append(found)
             print(f"\n{case.name}: {found.shape}: {found.why}", file=sys.stderr, flush=True)
+            if folder is not None:
+                report.note(case.name, failures, about, folder)
         else:
             rows += found
             print(f"\n{report.table(found)}", flush=True)
             if folder is not None:
                 report.save(rows, about, folder)
-        if folder is not None:
-            report.note(case.name, failures, about, folder)
     return int(bool(failures))
 
 

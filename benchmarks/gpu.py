@@ -7,6 +7,7 @@ goes on with `--resume`.
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -20,12 +21,14 @@ from .report import lines_of, note, write_csv
 from .runner import Failure
 
 TESTS = machine.ROOT / "tests" / "gpu"
-KERNELS = ("cuda", "operators", "triton")
-TOOLS = ("memcheck", "racecheck")
+# Races are looked for in fastseg's own kernels, not in PyTorch's around them.
+TOOLS = {"memcheck": ("cuda", "operators", "triton"), "racecheck": ("cuda", "triton")}
 LONGEST = 900.0  # seconds of a part
-# Tests of more than 2³¹ pixels would take a sanitizer hours.
 PYTEST = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "gpu")
-SMALL = ("-k", "not more_than")
+# Under a sanitizer tests of more than 2³¹ pixels would take hours, and without PyTorch's cache of
+# memory, so that every tensor has bounds that memcheck sees, nothing can be captured.
+SANITIZED = ("-k", "not more_than and not cuda_graph")
+UNCACHED = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
 ENDED = "ended, out of time"
 # What a case's process has said itself.
 SAID = ("failed with status 1", "failed with status 2")
@@ -42,12 +45,12 @@ class Part:
 
 def checks() -> Iterator[Part]:
     """The gpu-marked tests, then file by file those of kernels under compute-sanitizer."""
-    yield Part("tests", "all", (sys.executable, *PYTEST, "tests"))
+    yield Part("tests", "all", (sys.executable, *PYTEST, str(TESTS.relative_to(machine.ROOT))))
     sanitizer = shutil.which("compute-sanitizer", path=_tool_path())
-    for tool in TOOLS:
-        for file in sorted(file for kind in KERNELS for file in TESTS.glob(f"test_{kind}*.py")):
+    for tool, kinds in TOOLS.items():
+        for file in sorted(file for kind in kinds for file in TESTS.glob(f"test_{kind}*.py")):
             # The exit status of a memory error must differ from those of pytest.
-            tests = (sys.executable, *PYTEST, *SMALL, str(file.relative_to(machine.ROOT)))
+            tests = (sys.executable, *PYTEST, *SANITIZED, str(file.relative_to(machine.ROOT)))
             command = (str(sanitizer), "--tool", tool, "--error-exitcode", "99", *tests)
             yield Part(tool, file.stem, command if sanitizer else "no compute-sanitizer")
 
@@ -64,23 +67,26 @@ class Clock:
 
 
 def status_of(command: tuple[str, ...], seconds: float) -> int | None:
-    """The exit status of a part, None if it was ended when its time was up."""
+    """The exit status of a part, None if it was ended, with all that it started, when its time was
+    up."""
     print("$", " ".join(command), flush=True)
+    part = subprocess.Popen(
+        command, cwd=machine.ROOT, env=_environment(command), start_new_session=True
+    )
     try:
-        return subprocess.run(
-            command, cwd=machine.ROOT, env=_environment(command), timeout=seconds
-        ).returncode
-    except subprocess.TimeoutExpired:
-        return None
+        return part.wait(seconds)
+    except BaseException as error:
+        os.killpg(part.pid, signal.SIGKILL)
+        part.wait()
+        if isinstance(error, subprocess.TimeoutExpired):
+            return None
+        raise
 
 
 def _environment(command: tuple[str, ...]) -> dict[str, str]:
     paths = [str(machine.ROOT), os.environ.get("PYTHONPATH", "")]
     ours = {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
-    if "pytest" in command:
-        # Without PyTorch's cache of memory every tensor has bounds that memcheck sees.
-        ours["PYTORCH_NO_CUDA_MEMORY_CACHING"] = "1"
-    return {**os.environ, **ours}
+    return {**os.environ, **ours, **(UNCACHED if "--tool" in command else {})}
 
 
 def _tool_path() -> str:

@@ -154,21 +154,37 @@ def test_an_aim_says_which_way():
 # --- The parts of a run on a GPU ---------------------------------------------------------------
 
 
+environments: list[dict[str, str]] = []
+killed: list[int] = []
+
+
 @pytest.fixture
 def processes(monkeypatch):
     """What is run in place of each command, by its last word: an exit status, or "hangs"."""
     statuses: dict[str, int | str] = {}
     ran: list[tuple[str, ...]] = []
 
-    def run(command, cwd, env, timeout):
-        ran.append(tuple(command))
-        named = command[command.index("--only") + 1] if "--only" in command else command[-1]
-        status = statuses.get(named, 0)
-        if isinstance(status, str):
-            raise subprocess.TimeoutExpired(command, timeout)
-        return subprocess.CompletedProcess(command, status)
+    class Process:
+        pid = 77
 
-    monkeypatch.setattr(gpu.subprocess, "run", run)
+        def __init__(self, command, cwd, env, start_new_session):
+            assert start_new_session
+            self.command = command
+            ran.append(tuple(command))
+            environments.append(env)
+
+        def wait(self, timeout=None):
+            command = self.command
+            named = command[command.index("--only") + 1] if "--only" in command else command[-1]
+            status = statuses.get(named, 0)
+            if isinstance(status, str) and timeout is not None:
+                raise subprocess.TimeoutExpired(command, timeout)
+            return status
+
+    environments.clear()
+    killed.clear()
+    monkeypatch.setattr(gpu.subprocess, "Popen", Process)
+    monkeypatch.setattr(gpu.os, "killpg", lambda pid, number: killed.append(pid))
     monkeypatch.setattr(gpu.shutil, "which", lambda name, path: f"/bin/{name}")
     return statuses, ran
 
@@ -180,12 +196,19 @@ def run_parts(folder, names=(), cases=("a", "b"), minutes=None, resume=False):
 def test_the_checks_are_the_tests_and_both_tools_on_every_file_of_kernels(processes, tmp_path):
     _, ran = processes
     assert run_parts(tmp_path, program.CHECKS, ()) == 0
-    assert ran[0][-4:] == ("no:cacheprovider", "-m", "gpu", "tests")
+    assert ran[0][-4:] == ("no:cacheprovider", "-m", "gpu", "tests/gpu")
     tools = {(c[0], c[2], Path(c[-1]).stem) for c in ran[1:]}
     others = {"test_compile", "test_torch_attention", "test_training"}
-    kernels = {path.stem for path in gpu.TESTS.glob("test_*.py")} - others
-    assert tools == {("/bin/compute-sanitizer", t, k) for t in gpu.TOOLS for k in kernels}
+    files = {path.stem for path in gpu.TESTS.glob("test_*.py")} - others
+    tool = "/bin/compute-sanitizer"
+    expected = {(tool, "memcheck", name) for name in files}
+    expected |= {(tool, "racecheck", name) for name in files - {"test_operators"}}
+    assert tools == expected
     assert all("99" in command for command in ran[1:])
+    # Without a cache of memory nothing can be captured.
+    cached = ["PYTORCH_NO_CUDA_MEMORY_CACHING" not in one for one in environments]
+    assert cached == [True, *[False] * len(tools)]
+    assert all("not cuda_graph" in " ".join(command) for command in ran[1:])
     found = lines(tmp_path / "checks.csv")
     assert len(found) == len(ran)
     assert {line["outcome"] for line in found} == {"passed"}
@@ -232,17 +255,25 @@ def test_what_is_over_time_is_ended_and_what_follows_is_left(processes, tmp_path
     monkeypatch.setattr(gpu.time, "monotonic", lambda: now[0])
     statuses["b"] = "hangs"
     assert run_parts(tmp_path, cases="abc") == 3
-    assert len(ran) == 3  # a hanging case ends by itself, the others go on
+    assert len(ran) == 3  # a hanging case is ended, the others go on
+    assert killed == [77]
     ran.clear()
+    limits = []
 
-    def slow(command, cwd, env, timeout):
-        ran.append(timeout)
+    def slow(part, timeout):
+        limits.append(timeout)
         now[0] += 100
-        return subprocess.CompletedProcess(command, 0)
+        return 0
 
-    monkeypatch.setattr(gpu.subprocess, "run", slow)
+    monkeypatch.setattr(gpu.subprocess.Popen, "wait", slow)
     assert run_parts(tmp_path, cases="abc", minutes=2.5) == 3
-    assert ran == [150, 50]  # seconds that each may take; none for the third
+    assert limits == [150, 50]  # seconds that each may take; none for the third
+
+
+def test_a_part_is_ended_with_what_it_started():
+    script = "import subprocess; subprocess.run(['sleep', '60'])"
+    assert gpu.status_of((sys.executable, "-c", script), 0.5) is None
+    assert gpu.status_of((sys.executable, "-c", "raise SystemExit(4)"), 60) == 4
 
 
 def test_main_runs_its_parts(processes, monkeypatch, tmp_path):

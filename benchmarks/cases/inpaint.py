@@ -18,8 +18,10 @@ SQUARE = 78  # of 128 pixels: the authors' [S//5, S − S//5)
 # the way to the fixed point more so than there; the peers' order of arithmetic is not ours to set.
 LEAST_AGREEMENT, PEERS_LEAST_AGREEMENT = 0.999, 0.99
 
-CPU_FILTERED, FILTERED = ((8, 4, 128, 128), (2, 4, 512, 512)), ((64, 4, 128, 128), (8, 4, 512, 512))
-QUICK_FILTERED = ((1, 2, 40, 40),)
+# Of the filter alone.
+SHAPES = ((8, 4, 128, 128), (2, 4, 512, 512))
+GPU_SHAPES = ((64, 4, 128, 128), (8, 4, 512, 512))
+QUICK_SHAPES = ((1, 2, 40, 40),)
 
 
 def segment(images: torch.Tensor, iterations: int, backend: str) -> IEMResult:
@@ -217,7 +219,7 @@ def gaussian_filter(setup: Setup) -> Iterator[Problem]:
     """The filter of `gaussian_inpaint` alone: two passes of 11 taps, zeros around the image."""
     from ..peers import inpaint as peers
 
-    for shape in (FILTERED if setup.gpu else CPU_FILTERED) if not setup.quick else QUICK_FILTERED:
+    for shape in QUICK_SHAPES if setup.quick else GPU_SHAPES if setup.gpu else SHAPES:
         x = torch.rand(shape, generator=torch.Generator().manual_seed(0)).to(setup.device)
         # 4(2r+1) a pixel, the taps of both passes being 2r+1; in and out of memory once.
         work = Work(1, flops=4 * 21 * x.numel(), bytes=2 * x.nbytes)

@@ -158,10 +158,8 @@ def jitter(
     )
     colours = images[:, :3]
     count = colours.shape[1]
-    matrix, grey = (
-        torch.eye(count, dtype=images.dtype, device=images.device),
-        images.new_full((count,), 1 / count),
-    )
+    matrix = torch.eye(count, dtype=images.dtype, device=images.device)
+    grey = images.new_full((count,), 1 / count)
     if count == 3:
         turn = (share[:, 3] * 2 * math.pi * hue)[:, None, None]
         cross = constant(CROSS, images.dtype, images.device) / math.sqrt(3)

@@ -24,7 +24,7 @@ class Pace:
     seconds: float = 10.0
 
 
-QUICK = Pace(seconds=0.5)
+QUICK = Pace(least=1, most=3, seconds=0.1)
 GPU = Pace(most=50, seconds=2.0)
 
 

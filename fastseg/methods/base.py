@@ -123,5 +123,5 @@ class Method(nn.Module, ABC):
         return torch.optim.Adam(self.parameters(), self.config.lr, fused=True)
 
     def lr(self, epoch: int) -> float:
-        """The learning rate in epoch 0, 1, …"""
-        return self.config.lr
+        """The learning rate in epoch 0, 1, …; a configuration with `decay` makes it less."""
+        return self.config.lr * getattr(self.config, "decay", 1.0) ** epoch

@@ -136,9 +136,6 @@ class Supervised(Method):
         self.network = backbone(config.backbone, channels, classes, config.width, config.stride)
         self.multiple = self.network.multiple
 
-    def lr(self, epoch: int) -> float:
-        return self.config.lr * self.config.decay**epoch
-
     def loss(self, batch: Batch, progress: float, group: Any = None) -> dict[str, torch.Tensor]:
         """Cross-entropy over the valid pixels that have a class."""
         if batch.labels is None:

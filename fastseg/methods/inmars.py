@@ -88,9 +88,6 @@ class InMARS(Method):
             for count in (first, *counts.values())
         ]
 
-    def lr(self, epoch: int) -> float:
-        return self.config.lr * self.config.decay**epoch
-
     def loss(self, batch: Batch, progress: float, group: Any = None) -> dict[str, torch.Tensor]:
         """L_R + λ·(H(Y|X) − γ·H(Y)) (Eq. 6), over the superpixels that have valid pixels."""
         labels = batch.superpixels[0].masked_fill(~batch.valid, -1)

@@ -65,6 +65,7 @@ class SegNetConfig(Phase1):
     """The paper's; the width is ReDO's."""
 
     lr: float = 1e-3
+    decay: float = 1.0  #: of the learning rate, each epoch
     batch_size: int = 128
     epochs: int = 50
     masks: int = 8000  #: of the highest inpainting error, to learn from

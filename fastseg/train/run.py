@@ -80,7 +80,8 @@ class Run:
             train=train,
             superpixels=self.method.superpixels[:1] if train else self.method.superpixels,
             cache=self.cache,
-            use_void=self.options.use_void,
+            # Where the truth has no class, it may not say to labels of a method's own.
+            use_void=self.options.use_void and not self.method.pseudo,
             labels=self.method.supervised or own,
         )
 

@@ -34,6 +34,15 @@ def discs(count=4, side=32):
     return dataclasses.replace(data, images=images, valid=valid, labels=truth.long())
 
 
+def saved(folder, images, labels=()):
+    """A folder of pictures, and of their truth if there is any."""
+    pixels = (255 * images.permute(0, 2, 3, 1)).round().byte()
+    for name, pictures in {"images": pixels, "masks": labels}.items():
+        for i, picture in enumerate(pictures):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(picture.byte().numpy()).save(folder / name / f"{i}.png")
+
+
 def test_iem_is_the_operator_and_foreground_is_1():
     config = IEM.Config(iterations=9, lamb=0.01, smoothing="paper", boundary_only=False, init=(60,))
     data = discs()
@@ -63,6 +72,11 @@ def test_the_masks_of_highest_error_are_the_labels():
     assert list(tiny("segnet", masks=9).label([data], ArrayCache(None))) == [0, 1, 2, 3]
     with pytest.raises(ValueError, match="`masks` must be at least 1, got 0"):
         tiny("segnet", masks=0)
+
+
+def test_the_learning_rate_is_the_papers_unless_it_decays():
+    assert tiny("segnet").lr(5) == 1e-3
+    assert tiny("segnet", decay=0.5).lr(2) == 0.25e-3
 
 
 def test_pixels_that_are_not_valid_have_no_label():
@@ -123,14 +137,11 @@ def test_it_learns_and_is_refined():
 def test_from_one_command_over_a_folder(tmp_path, capsys):
     """Without truth; the masks are kept, and a run goes on."""
     data = discs(6)
-    (tmp_path / "pictures").mkdir()
-    for i, image in enumerate(data.images):
-        pixels = (255 * image.permute(1, 2, 0)).round().byte().numpy()
-        Image.fromarray(pixels).save(tmp_path / "pictures" / f"{i}.png")
+    saved(tmp_path / "set", data.images)
     out = tmp_path / "run"
 
     def run(*options):
-        return main(["train", "segnet", "--data", f"folder:{tmp_path}/pictures", "--out", str(out),
+        return main(["train", "segnet", "--data", f"folder:{tmp_path}/set", "--out", str(out),
                      "--masks", "4", "--width", "4", "--batch-size", "2", "--iterations", "20",
                      "--no-tensorboard", *options])  # fmt: skip
 
@@ -146,14 +157,8 @@ def test_from_one_command_over_a_folder(tmp_path, capsys):
 
 def test_scores_take_foreground_for_foreground(tmp_path):
     """No truth says which side of a mask is which, not even where that would score better."""
-    pictures, truth = tmp_path / "set" / "images", tmp_path / "set" / "masks"
-    pictures.mkdir(parents=True)
-    truth.mkdir()
     data = discs(2)
-    for i, (image, labels) in enumerate(zip(data.images, data.labels, strict=True)):
-        pixels = (255 * image.permute(1, 2, 0)).round().byte().numpy()
-        Image.fromarray(pixels).save(pictures / f"{i}.png")
-        Image.fromarray((1 - labels).byte().numpy()).save(truth / f"{i}.png")  # the wrong way
+    saved(tmp_path / "set", data.images, 1 - data.labels)  # the wrong way
     kind = METHODS["iem"].Config
     assert kind().init == (44, 78, 92)
     out = str(tmp_path / "run")
@@ -163,6 +168,32 @@ def test_scores_take_foreground_for_foreground(tmp_path):
     assert scores["mask"]["last"]["accuracy"] < 0.05
     assert scores["mask"]["last"]["mapping"] == [0, 1]
     assert scores["mask, better side (oracle)"]["last"]["accuracy"] > 0.95
+
+
+def test_the_truth_does_not_say_where_objects_end(tmp_path, monkeypatch):
+    """By pixels without a class around them: those are learnt from like the others."""
+    data = discs(2)
+    data.labels[:, 8:24, 8:24] = 255
+    saved(tmp_path / "set", data.images, data.labels)
+    kind, seen = METHODS["segnet"], []
+    learn, label = kind.loss, kind.label
+
+    def loss(self, batch, *arguments):
+        seen.append(batch.valid & (batch.labels >= 0))
+        return learn(self, batch, *arguments)
+
+    def labels(self, batches, cache):
+        (batch,) = batches
+        assert batch.labels is None
+        return label(self, [batch], cache)
+
+    monkeypatch.setattr(kind, "loss", loss)
+    monkeypatch.setattr(kind, "label", labels)
+    assert main(["train", "segnet", "--data", f"folder:{tmp_path}/set", "--out",
+                 str(tmp_path / "run"), "--epochs", "1", "--iterations", "5", "--width", "4",
+                 "--no-tensorboard"]) == 0  # fmt: skip
+    assert len(seen) == 1
+    assert seen[0].all()
 
 
 def test_the_better_side_is_each_pictures_own():

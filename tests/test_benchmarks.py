@@ -177,7 +177,7 @@ def test_a_run_writes_a_csv_that_says_where_it_is_from_and_a_plot(doubling_case,
     assert float(lines[0]["ratio"]) == 1
     for line in lines:
         assert 0 < float(line["ms_p20"]) <= float(line["ms"]) <= float(line["ms_p80"])
-        assert int(line["rounds"]) >= 3
+        assert 1 <= int(line["rounds"]) <= 3  # fewer where the machine is busy
         assert "torch" in line["packages"]
         assert all(line[k] for k in ("commit", "date", "machine", "cores", "threads", "python"))
     assert "add" in capsys.readouterr().out

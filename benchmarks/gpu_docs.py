@@ -4,6 +4,7 @@ benchmarks/results."""
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import fill
 
 from . import cases  # noqa: F401  (its import registers them)
 from .machine import ROOT
@@ -100,7 +101,7 @@ def missing(results: Path, names: Sequence[str]) -> str:
     never = [n for n in names if not any((f / f"{n}.csv").exists() for f in cards(results))]
     if not never:
         return "Every case has run.\n"
-    return f"Not run on any card: {', '.join(f'`{name}`' for name in never)}.\n"
+    return fill(f"Not run on any card: {', '.join(f'`{name}`' for name in never)}.", 100) + "\n"
 
 
 def runs(results: Path) -> str:

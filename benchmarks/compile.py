@@ -97,6 +97,7 @@ def triton_launches() -> list[Launch]:
     from fastseg.ops.joint import _triton as joint
     from fastseg.ops.masked_conv import _triton as masked_conv
     from fastseg.ops.ncut import _triton as ncut
+    from fastseg.ops.scoring import _triton as scoring
 
     with recorded() as launches:
         for dtype, count in product((torch.uint8, torch.int32, torch.int64), (6, 27, 60)):
@@ -105,6 +106,13 @@ def triton_launches() -> list[Launch]:
         for dtype, classes in product((torch.float32, torch.float64), (15, 45)):
             fields = torch.empty((2, classes, 128, 128), dtype=dtype, device="meta")
             joint.displaced_joint(fields, fields, 1)
+            scores = fields.new_empty((2, 2 * classes, 1024))
+            for hard in (False, True):
+                source = scores[:, 0, 0].long()
+                joints, marginals = scoring.pair_terms(scores, source, 1.0, hard)
+                scoring.pair_terms_back(joints, marginals, scores, source, 1.0, hard)
+            spectra = torch.view_as_complex(fields.new_empty((classes, 2, 16, 9, 2)))
+            joint.spectral_products(spectra, spectra)
         for dtype, size in product((torch.float32, torch.float64), ((128, 128), (37, 45), (9, 9))):
             planes = torch.empty((2, 3, *size), dtype=dtype, device="meta")
             inpaint.gaussian_filter(planes, 5.0, 11, 2)

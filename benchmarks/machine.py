@@ -24,6 +24,8 @@ PACKAGES = (
 @lru_cache(maxsize=1)
 def commit() -> str:
     """The commit checked out, "+dirty" where files other than the results differ from it."""
+    if named := os.environ.get("FASTSEG_COMMIT"):  # of a copy without git
+        return named
 
     def git(*command: str) -> str:
         return subprocess.run(
@@ -79,25 +81,57 @@ def folder_name(device: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
-@lru_cache(maxsize=2)
-def bounds(device: str) -> tuple[float, float]:
-    """Most bytes/s that a large copy moves, reading and writing, and FLOP/s of an fp32 product."""
+# Of matrix products: the dtype, and whether float32 is rounded to TF32.
+PRECISIONS = {
+    "fp32": (torch.float32, False),
+    "tf32": (torch.float32, True),
+    "bf16": (torch.bfloat16, False),
+}
+
+
+def bounds(device: str, precision: str = "fp32") -> tuple[float, float]:
+    """Most bytes/s that a large copy moves, reading and writing, and FLOP/s of a matrix product."""
+    return _copy(device), _product(device, precision)
+
+
+@lru_cache
+def _copy(device: str) -> float:
     source = torch.ones((256 if device == "cuda" else 64) << 20, device=device)
     target = torch.empty_like(source)
+    return 2 * source.nbytes / _fastest(lambda: target.copy_(source), device)
+
+
+@lru_cache
+def _product(device: str, precision: str) -> float:
     side = 8192 if device == "cuda" else 2048
-    a, b = torch.ones(2, side, side, device=device)
-    copy = _fastest(lambda: target.copy_(source), device)
-    product = _fastest(lambda: torch.mm(a, b), device)
-    return 2 * source.nbytes / copy, 2 * side**3 / product
+    dtype, tf32 = PRECISIONS[precision]
+    # Random, as a GPU multiplies zeros and ones faster: they cost less power.
+    a, b = torch.rand(2, side, side, device=device).to(dtype)
+    chosen = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
+    try:
+        return 2 * side**3 / _fastest(lambda: torch.mm(a, b), device)
+    finally:
+        torch.set_float32_matmul_precision(chosen)
 
 
 def _fastest(call: Callable[[], Any], device: str, repeats: int = 7) -> float:
     """Seconds of the fastest of some calls, after one to warm up."""
-    times = []
-    for _ in range(repeats + 1):
-        start = time.perf_counter()
-        call()
-        if device == "cuda":
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - start)
-    return min(times[1:])
+    once = event_seconds if device == "cuda" else _wall_seconds
+    return min([once(call) for _ in range(repeats + 1)][1:])
+
+
+def _wall_seconds(call: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def event_seconds(call: Callable[[], Any]) -> float:
+    """Between CUDA events around a call."""
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    begin.record()
+    call()
+    end.record()
+    end.synchronize()
+    return begin.elapsed_time(end) / 1e3

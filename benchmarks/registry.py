@@ -6,7 +6,7 @@ A case is a function from a `Setup` to the problems that it measures:
     def iem_iteration(setup): yield Problem(...)
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,7 +14,25 @@ import torch
 
 from fastseg.backends import resolve
 
-__all__ = ["CASES", "Case", "GateError", "Problem", "Setup", "Variant", "Work", "case", "require"]
+__all__ = [
+    "CASES",
+    "TOLERANCE",
+    "Aim",
+    "Case",
+    "GateError",
+    "Problem",
+    "Setup",
+    "Variant",
+    "Work",
+    "case",
+    "compiled",
+    "require",
+    "require_close",
+]
+
+
+# Largest relative errors, of a dtype.
+TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2}
 
 
 class GateError(AssertionError):
@@ -27,13 +45,31 @@ def require(condition: bool, message: str) -> None:
         raise GateError(message)
 
 
+def require_close(results: dict[str, Any], exact: Sequence[torch.Tensor], most: float) -> None:
+    """Each result, one tensor or the first of several, within a relative error of the exact."""
+    for name, result in results.items():
+        parts = (result,) if isinstance(result, torch.Tensor) else result
+        for part, expected in zip(parts, exact, strict=False):
+            error = ((part - expected).norm() / expected.norm()).item()
+            require(error <= most, f"{name}: relative error {error:.2e}, need {most:.0e}")
+
+
+def compiled(function: Callable) -> Callable:
+    """By `torch.compile`, at the first call."""
+    return torch.compile(function, dynamic=False)
+
+
 @dataclass(frozen=True)
 class Setup:
     """Where and how thoroughly to measure."""
 
-    device: str = "cpu"  #: of PyTorch: "cpu" or "cuda"
+    device: str = "cpu"  #: of PyTorch: "cpu" or "cuda", in tests "meta"
     backend: str = "auto"  #: of fastseg, the one to measure
     quick: bool = False  #: small problems, for CI
+
+    @property
+    def gpu(self) -> bool:
+        return self.device != "cpu"
 
 
 @dataclass(frozen=True)
@@ -43,6 +79,18 @@ class Work:
     units: float  #: in the problem's unit
     flops: float = 0  #: arithmetic that the definition asks for
     bytes: float = 0  #: least traffic to and from memory
+    precision: str = "fp32"  #: of that arithmetic, see `machine.bounds`
+
+
+@dataclass(frozen=True)
+class Aim:
+    """What a variant is to reach on an H200."""
+
+    of: str  #: "ms", at most; "per_second", "ratio", "copy" (share of copy bandwidth), at least
+    value: float
+
+    def __str__(self) -> str:
+        return f"{self.of} {'≤' if self.of == 'ms' else '≥'} {self.value:g}"
 
 
 @dataclass(frozen=True)
@@ -54,6 +102,8 @@ class Variant:
     work: Callable[[Any], Work]  #: from what `run` returned
     goal: tuple[str, float] | None = None  #: for the ratio: ("≥", 100) or ("≤", 6)
     memory: Callable[[], float] | None = None  #: → peak bytes of a call beyond its arguments
+    aim: Aim | None = None
+    graph: bool = True  #: a CUDA graph can hold it: it does not wait for the device
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from .runner import Row
+from .runner import Failure, Row
 
-__all__ = ["save", "table", "write_csv"]
+__all__ = ["lines_of", "load", "note", "save", "table", "write_csv"]
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -44,6 +44,45 @@ def save(rows: Sequence[Row], about: dict[str, Any], folder: Path) -> list[Path]
     write_csv(lines, columns, paths[0])
     _write(paths[1], _plot(rows, about))
     return paths
+
+
+def lines_of(path: Path) -> list[dict[str, str]]:
+    """The lines of a table, none if there is no such file."""
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def load(path: Path, commit: str) -> list[Row]:
+    """The rows of a table that are of this commit."""
+    types = {field.name: field.type for field in fields(Row)}
+
+    def read(name: str, text: str) -> Any:
+        if types[name] is str:
+            return text
+        return float(text) if text else None
+
+    return [
+        Row(**{name: read(name, line[name]) for name in types})
+        for line in lines_of(path)
+        if line["commit"] == commit and types.keys() <= line.keys()
+    ]
+
+
+def note(
+    name: str,
+    failures: Sequence[Failure],
+    about: dict[str, Any],
+    folder: Path,
+    keep: bool = False,
+) -> None:
+    """In `folder`/failures.csv: those of one case, its earlier ones gone unless to `keep`."""
+    path = folder / "failures.csv"
+    lines: list[dict[str, Any]] = [line for line in lines_of(path) if keep or line["case"] != name]
+    lines += [{**asdict(failure), **about} for failure in failures]
+    if lines or path.exists():
+        write_csv(lines, ["case", "shape", "why", *about], path)
 
 
 def write_csv(lines: Sequence[dict[str, Any]], columns: Sequence[str], path: Path) -> None:

@@ -1,16 +1,18 @@
 """Correctness gate, interleaved timing, rates."""
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+import torch
 
 from . import machine
-from .registry import Case, Problem, Setup
+from .registry import Case, GateError, Problem, Setup
 from .timers import Timer, cuda_timers, host_timers
 
-__all__ = ["Pace", "Row", "measure", "run"]
+__all__ = ["Failure", "Pace", "Row", "measure", "run"]
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,7 @@ class Pace:
 
 
 QUICK = Pace(least=1, most=3, seconds=0.1)
+GPU = Pace(most=50, seconds=2.0)
 
 
 @dataclass(frozen=True)
@@ -39,44 +42,94 @@ class Row:
     ms_p80: float
     rounds: int
     per_second: float  #: units
-    ratio: float  #: of `ms` to that of the first variant
+    ratio: float  #: of `ms` to that of the first variant, in the same mode if it has it
     goal: str
+    aim: str  #: of the variant on an H200
     gflops: float
     gbytes: float
     bound: str  #: "compute" or "memory": which of the two takes the machine longer
     share: float  #: least time that the machine's bound allows ÷ `ms`
-    gflops_bound: float  #: of an fp32 matrix product on this machine in this run
+    gflops_bound: float  #: of a matrix product in the same precision on this machine in this run
     gbytes_bound: float  #: of a large copy
     io_mib: float  #: what `gbytes` counts
     memory_mib: float | None  #: peak of a call beyond its arguments
 
 
-def run(case: Case, setup: Setup, pace: Pace | None = None) -> list[Row]:
-    """Measure every problem of a case.
+@dataclass(frozen=True)
+class Failure:
+    """A problem, or what was left of a case, that was not measured."""
+
+    case: str
+    shape: str
+    why: str
+
+
+def run(
+    case: Case, setup: Setup, pace: Pace | None = None, done: Collection[str] = ()
+) -> Iterator[list[Row] | Failure]:
+    """Measure the problems of a case one by one, those `done`, by their shape, left out."""
+    pace = pace or (QUICK if setup.quick else GPU if setup.device == "cuda" else Pace())
+    problems = case.problems(setup)
+    while True:
+        shape = "what follows"
+        try:
+            problem = next(problems, None)
+            if problem is None:
+                return
+            shape = problem.shape
+            if shape not in done:
+                yield measure(case.name, problem, setup.device, pace)
+        except GateError as error:
+            yield Failure(case.name, shape, f"WRONG, not measured: {error}")
+        except Exception as error:  # the next problem may do
+            yield Failure(case.name, shape, f"failed: {_first_line(error)}")
+        problem = None  # its tensors make room for the next
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".strip().split("\n")[0]
+
+
+def results_of(problem: Problem, device: str) -> tuple[Problem, dict[str, Any]]:
+    """What each variant returns, and the problem without those peers that fail."""
+    results: dict[str, Any] = {}
+    for variant in problem.variants:
+        try:
+            results[variant.name] = variant.run()
+            if device == "cuda":
+                torch.cuda.synchronize()
+        except Exception as error:
+            if not results:
+                raise
+            print(f"{problem.shape}: {variant.name} is left out: {_first_line(error)}")
+        if device == "cuda":
+            torch.cuda.empty_cache()
+    able = [variant for variant in problem.variants if variant.name in results]
+    return replace(problem, variants=able), results
+
+
+def measure(name: str, problem: Problem, device: str, pace: Pace) -> list[Row]:
+    """Gate, then time the variants of one problem in turn.
 
     Raises:
         GateError: the results are wrong; nothing was timed.
     """
-    pace = pace or (QUICK if setup.quick else Pace())
-    rows: list[Row] = []
-    for problem in case.problems(setup):
-        rows += measure(case.name, problem, setup.device, pace)
-    return rows
-
-
-def measure(name: str, problem: Problem, device: str, pace: Pace) -> list[Row]:
-    """Gate, then time the variants of one problem in turn."""
-    results = {variant.name: variant.run() for variant in problem.variants}
+    problem, results = results_of(problem, device)
     problem.gate(results)
     ready = (cuda_timers if device == "cuda" else host_timers)(problem, results)
     del results
     samples = interleave([timer.seconds for timer in ready], pace)
-    bounds = machine.bounds(device)
-    first = np.median(samples[0]) / ready[0].work.units
-    return [
-        _row(name, problem, timer, np.array(times), float(first), bounds)
+    ours = {
+        timer.mode: float(np.median(times)) / timer.work.units
         for timer, times in zip(ready, samples, strict=True)
-    ]
+        if timer.variant is problem.variants[0]
+    }
+    rows = []
+    for timer, times in zip(ready, samples, strict=True):
+        first = ours.get(timer.mode, ours["eager"])
+        bounds = machine.bounds(device, timer.work.precision)
+        rows.append(_row(name, problem, timer, np.array(times), first, bounds))
+    return rows
 
 
 def interleave(timers: Sequence[Callable[[], float]], pace: Pace) -> list[list[float]]:
@@ -112,7 +165,6 @@ def _row(
     bandwidth, peak = bounds
     least = {"compute": work.flops / peak, "memory": work.bytes / bandwidth}
     bound = max(least, key=lambda kind: least[kind])
-    memory = variant.memory() / 2**20 if variant.memory else None
     return Row(
         case=name,
         shape=problem.shape,
@@ -126,6 +178,7 @@ def _row(
         per_second=work.units / seconds,
         ratio=seconds / work.units / first,
         goal="{} {:g}".format(*variant.goal) if variant.goal else "",
+        aim=str(variant.aim or ""),
         gflops=work.flops / seconds / 1e9,
         gbytes=work.bytes / seconds / 1e9,
         bound=bound,
@@ -133,5 +186,5 @@ def _row(
         gflops_bound=peak / 1e9,
         gbytes_bound=bandwidth / 1e9,
         io_mib=work.bytes / 2**20,
-        memory_mib=memory,
+        memory_mib=None if timer.memory is None else timer.memory / 2**20,
     )

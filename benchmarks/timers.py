@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from .machine import event_seconds
 from .registry import GateError, Problem, Variant, Work
 
 # A call shorter than this is repeated, so that the clock and the loop do not count.
@@ -22,14 +23,17 @@ class Timer:
     mode: str
     work: Work
     seconds: Callable[[], float]
+    memory: float | None = None  #: peak bytes of a call beyond its arguments
 
 
 def host_timers(problem: Problem, results: dict) -> list[Timer]:
     """Wall-clock timers."""
-    return [
-        Timer(variant, "eager", variant.work(results[variant.name]), _wall_clock(variant.run))
-        for variant in problem.variants
-    ]
+    ready = []
+    for variant in problem.variants:
+        work = variant.work(results[variant.name])
+        memory = variant.memory() if variant.memory else None
+        ready.append(Timer(variant, "eager", work, _wall_clock(variant.run), memory))
+    return ready
 
 
 def _wall_clock(call: Callable[[], object]) -> Callable[[], float]:
@@ -55,9 +59,10 @@ def cuda_timers(problem: Problem, results: dict[str, Any]) -> list[Timer]:
     ready = []
     for variant in problem.variants:
         work = variant.work(results[variant.name])
-        ready.append(Timer(variant, "eager", work, _event_clock(variant.run, flush)))
-        if isinstance(results[variant.name], torch.Tensor) and not results[variant.name].is_cuda:
-            continue  # a peer that runs on the CPU
+        clock = _event_clock(variant.run, flush)
+        ready.append(Timer(variant, "eager", work, clock, _peak(variant.run)))
+        if not variant.graph:
+            continue
         captured = _capture(variant.run)
         if isinstance(captured, str):
             print(f"{variant.name}: no CUDA graph ({captured})")
@@ -80,15 +85,18 @@ def _flush() -> Callable[[], Any]:
 
 def _event_clock(call: Callable[[], Any], flush: Callable[[], Any]) -> Callable[[], float]:
     def seconds() -> float:
-        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         flush()
-        begin.record()
-        call()
-        end.record()
-        end.synchronize()
-        return begin.elapsed_time(end) / 1e3
+        return event_seconds(call)
 
     return seconds
+
+
+def _peak(call: Callable[[], Any]) -> float:
+    """Bytes that a call asks PyTorch for beyond what is taken."""
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    call()
+    return torch.cuda.max_memory_allocated() - before
 
 
 def _capture(call: Callable[[], Any]) -> tuple[Callable[[], None], Any] | str:

@@ -1,12 +1,14 @@
-"""Arrays in, the same kind of arrays out: PyTorch, NumPy, and whatever speaks DLPack."""
+"""Arrays in, the same kind of arrays out: PyTorch, NumPy, and whatever speaks DLPack; and small
+things on their way to a GPU."""
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
 
-__all__ = ["as_tensor"]
+__all__ = ["as_tensor", "constant", "upload"]
 
 
 def as_tensor(name: str, value: Any) -> tuple[torch.Tensor, Callable[[torch.Tensor], Any]]:
@@ -37,3 +39,18 @@ def as_tensor(name: str, value: Any) -> tuple[torch.Tensor, Callable[[torch.Tens
         f"`{name}` must be a torch.Tensor, a NumPy array or a DLPack array, "
         f"got {type(value).__name__}"
     )
+
+
+def upload(x: torch.Tensor, device: torch.device | str) -> torch.Tensor:
+    """`x` on the device, without a wait for what runs there, which copies of ordinary memory ask
+    for."""
+    if x.device.type == "cpu" and torch.device(device).type == "cuda":
+        x = x.pin_memory()
+    return x.to(device, non_blocking=True)
+
+
+# Without a limit, since a captured CUDA graph keeps the address.
+@cache
+def constant(values: tuple, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """Numbers on the device, uploaded once; nobody writes to them."""
+    return torch.tensor(values, dtype=dtype, device=device)

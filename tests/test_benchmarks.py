@@ -23,7 +23,7 @@ from benchmarks.registry import CASES, GateError, Problem, Setup, Variant, Work 
 @pytest.fixture(autouse=True)
 def _known_bounds(monkeypatch):
     """10 GB/s and 100 GFLOP/s: measuring them takes seconds, and tests want to know them."""
-    monkeypatch.setattr(machine, "bounds", lambda device: (1e10, 1e11))
+    monkeypatch.setattr(machine, "bounds", lambda device, precision="fp32": (1e10, 1e11))
 
 
 def doubling(factor: int) -> Problem:
@@ -72,16 +72,18 @@ def test_a_name_is_registered_once(doubling_case):
 
 
 def test_a_wrong_result_is_not_timed(doubling_case):
-    with pytest.raises(GateError, match="multiply does not double"):
-        runner.run(doubling_case(3), Setup())
+    found = list(runner.run(doubling_case(3), Setup()))
+    assert found == [
+        runner.Failure("doubling", "1000", "WRONG, not measured: multiply does not double")
+    ]
 
 
 def test_a_red_gate_exits_with_1_and_writes_nothing(doubling_case, tmp_path, capsys):
     doubling_case(3)
     assert program.main(["--out", str(tmp_path)]) == 1
-    assert not list(tmp_path.iterdir())
+    assert [path.name for path in tmp_path.iterdir()] == ["failures.csv"]
     shown = capsys.readouterr()
-    assert "doubling: WRONG, not measured: multiply does not double" in shown.err
+    assert "doubling: 1000: WRONG, not measured: multiply does not double" in shown.err
     assert "median" not in shown.out
 
 
@@ -136,7 +138,8 @@ def test_a_slow_variant_drops_out_and_a_fast_one_stops_at_the_most(monkeypatch):
 def test_a_row_gives_quantiles_per_unit_ratio_rates_and_share_of_the_bound():
     problem = doubling(2)
     variant = problem.variants[1]
-    timer = timers.Timer(variant, "eager", Work(2, flops=4e9, bytes=1e9), lambda: 0.0)
+    work = Work(2, flops=4e9, bytes=1e9)
+    timer = timers.Timer(variant, "eager", work, lambda: 0.0, 3 * 2**20)
     times = np.array([1.0, 2.0, 3.0, 4.0, 5.0])
     row = runner._row("doubling", problem, timer, times, 0.5, (1e10, 1e11))
     assert (row.ms_p20, row.ms, row.ms_p80) == pytest.approx((900, 1500, 2100))
@@ -174,7 +177,7 @@ def test_a_run_writes_a_csv_that_says_where_it_is_from_and_a_plot(doubling_case,
     assert float(lines[0]["ratio"]) == 1
     for line in lines:
         assert 0 < float(line["ms_p20"]) <= float(line["ms"]) <= float(line["ms_p80"])
-        assert int(line["rounds"]) >= 3
+        assert 1 <= int(line["rounds"]) <= 3  # fewer where the machine is busy
         assert "torch" in line["packages"]
         assert all(line[k] for k in ("commit", "date", "machine", "cores", "threads", "python"))
     assert "add" in capsys.readouterr().out

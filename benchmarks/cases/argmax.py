@@ -8,9 +8,10 @@ import torch
 
 import fastseg
 
-from ..registry import Problem, Setup, Variant, Work, case, require
+from ..registry import Problem, Setup, Variant, Work, case, compiled, require
 
 SHAPES = ((40, 4, 64), (16, 15, 128))  # B, K, side: the thesis' batch, and COCO-Stuff
+GPU_SHAPES = (*SHAPES, (60, 15, 200))
 QUICK_SHAPES = ((2, 4, 16),)
 
 
@@ -37,7 +38,9 @@ def argmax_in_place(setup: Setup) -> Iterator[Problem]:
     """`argmax_in_place` against what it replaces."""
     from ..peers import argmax as peers
 
-    for batch, classes, side in QUICK_SHAPES if setup.quick else SHAPES:
+    for batch, classes, side in (
+        QUICK_SHAPES if setup.quick else GPU_SHAPES if setup.gpu else SHAPES
+    ):
         rng = torch.Generator().manual_seed(0)
         shape = batch, classes, side, side
         p = torch.randn(shape, generator=rng).softmax(1).to(setup.device)
@@ -48,6 +51,8 @@ def argmax_in_place(setup: Setup) -> Iterator[Problem]:
             ("argmax, copied gradient", peers.copied, ("≥", 2)),
             ("one-hot, added difference", peers.added, ("≥", 2)),
         )
+        if setup.gpu:
+            ways += (("the same by torch.compile", compiled(peers.added), None),)
         variants = [
             Variant(name, partial(both_ways, hard, p, weight), partial(counted, work), goal)
             for name, hard, goal in ways

@@ -15,6 +15,7 @@ from ..registry import Problem, Setup, Variant, Work, case, require
 # of 200×200 RGBIR, 6 classes, displacements of one pixel.
 EVEN, DOUBLING = 5 * (128,), (128, 256, 512, 512, 512)
 SHAPES = ((2, 200, EVEN, True), (2, 200, EVEN, False), (2, 200, DOUBLING, True))
+GPU_SHAPES = ((30, 200, EVEN, True), (30, 200, EVEN, False), (16, 200, DOUBLING, True))
 QUICK_SHAPES = ((1, 32, 5 * (16,), True),)
 VIEWS, CLASSES, CHANNELS = (2, 7), 6, 4
 
@@ -72,7 +73,7 @@ def products(widths: tuple[int, ...], attention: bool, side: int) -> int:
 @case("autoregressive_step", "cpu", "gpu")
 def autoregressive_step(setup: Setup) -> Iterator[Problem]:
     """AC's training step but for the optimiser, against padding, masked weights, stored masks."""
-    for shape in QUICK_SHAPES if setup.quick else SHAPES:
+    for shape in QUICK_SHAPES if setup.quick else GPU_SHAPES if setup.gpu else SHAPES:
         batch, side, widths, attention = shape
         work = Work(1, flops=3 * 2 * 2 * batch * products(widths, attention, side))
 

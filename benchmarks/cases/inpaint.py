@@ -11,12 +11,17 @@ from fastseg import IEMResult, IEMStatus
 
 from ..images import image_a_thread, photographs
 from ..memory import peak_of
-from ..registry import Problem, Setup, Variant, Work, case, require
+from ..registry import TOLERANCE, Aim, Problem, Setup, Variant, Work, case, require, require_close
 
 SQUARE = 78  # of 128 pixels: the authors' [S//5, S − S//5)
 # Share of the pixels as in the fp64 reference. A pixel that rounding turns may turn others, and on
 # the way to the fixed point more so than there; the peers' order of arithmetic is not ours to set.
 LEAST_AGREEMENT, PEERS_LEAST_AGREEMENT = 0.999, 0.99
+
+# Of the filter alone.
+SHAPES = ((8, 4, 128, 128), (2, 4, 512, 512))
+GPU_SHAPES = ((64, 4, 128, 128), (8, 4, 512, 512))
+QUICK_SHAPES = ((1, 2, 40, 40),)
 
 
 def segment(images: torch.Tensor, iterations: int, backend: str) -> IEMResult:
@@ -64,7 +69,7 @@ def check_masks(results: dict[str, Any], truth: torch.Tensor) -> None:
         )
 
 
-def filter_work(images: torch.Tensor, iterations: float) -> dict[str, float]:
+def filter_work(images: torch.Tensor, iterations: float) -> dict[str, Any]:
     """What the definition asks for when every pixel is filtered anew in each iteration.
 
     By linearity C+1 planes forward and back, 2 passes, 2 axes, 11 taps. A kernel that only filters
@@ -92,7 +97,7 @@ def variants(
         Variant(setup.backend, partial(segment, images, iterations, setup.backend), work),
         Variant("fastseg reference", partial(reference, images, iterations), work),
     ]
-    if setup.device != "cpu":
+    if setup.gpu:
         return [*found, batched]
     loop = partial(peers.filter_loop, images, init, iterations, stop_early=stop_early)
     opencv = partial(loop, filters=peers.OpenCVFilters)
@@ -194,7 +199,8 @@ def iem_batch(setup: Setup) -> Iterator[Problem]:
             f"batch of {count}",
             run,
             lambda _: Work(count, bytes=traffic),
-            memory=memory if setup.device == "cpu" else None,
+            memory=None if setup.gpu else memory,
+            aim=Aim("per_second", 1000 / 0.3) if count == 1000 else None,
         )
 
     shape = f"batch×3×128×128 uint8, {iterations} iterations, {setup.backend}"
@@ -206,3 +212,38 @@ def prepare_batch(count: int, iterations: int, backend: str) -> Callable[[], IEM
     images = photographs(count, 128)
     segment(photographs(16, 16), 2, backend)
     return partial(segment, images, iterations, backend)
+
+
+@case("gaussian_filter", "cpu", "gpu", operator="gaussian_filter")
+def gaussian_filter(setup: Setup) -> Iterator[Problem]:
+    """The filter of `gaussian_inpaint` alone: two passes of 11 taps, zeros around the image."""
+    from ..peers import inpaint as peers
+
+    for shape in QUICK_SHAPES if setup.quick else GPU_SHAPES if setup.gpu else SHAPES:
+        x = torch.rand(shape, generator=torch.Generator().manual_seed(0)).to(setup.device)
+        # 4(2r+1) a pixel, the taps of both passes being 2r+1; in and out of memory once.
+        work = Work(1, flops=4 * 21 * x.numel(), bytes=2 * x.nbytes)
+
+        def gate(results: dict[str, Any], x=x) -> None:
+            exact = fastseg.gaussian_filter(x.double(), backend="reference")
+            require_close(results, (exact,), TOLERANCE[torch.float32])
+
+        ours = partial(fastseg.gaussian_filter, x, backend=setup.backend)
+        ways: list[tuple[str, Callable, float]] = [
+            (setup.backend, ours, 0),
+            ("grouped convolutions", partial(peers.conv_filter, x), 2),
+        ]
+        if not setup.gpu:
+            ways.append(("SciPy", partial(peers.scipy_filter, x), 4))
+        elif peers.HAS_CUPY:
+            ways.append(("cupyx.scipy", partial(peers.cupyx_filter, x), 2))
+        variants = [
+            Variant(name, run, partial(always, work), ("≥", goal) if goal else None,
+                    graph=name != "cupyx.scipy")
+            for name, run, goal in ways
+        ]  # fmt: skip
+        yield Problem("×".join(map(str, shape)), "call", variants, gate)
+
+
+def always(work: Work, _: Any) -> Work:
+    return work

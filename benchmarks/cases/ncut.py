@@ -10,9 +10,20 @@ import fastseg
 
 from ..images import photographs
 from ..memory import peak_of
-from ..registry import Problem, Setup, Variant, Work, case, require
+from ..registry import (
+    TOLERANCE,
+    Aim,
+    Problem,
+    Setup,
+    Variant,
+    Work,
+    case,
+    compiled,
+    require_close,
+)
 
 SHAPES = ((5, 20, 224), (1, 64, 224), (10, 4, 224), (1, 20, 1024))  # B, K, side
+GPU_SHAPES = ((10, 64, 224), *SHAPES)
 QUICK_SHAPES = ((1, 5, 48),)
 RADIUS, SIGMA_COLOR, SIGMA_SPACE = 5, 10.0, 4.0
 NEIGHBOURS = 69
@@ -38,7 +49,15 @@ def variants(backend: str) -> dict[str, Callable]:
     from ..peers import ncut as peers
 
     ours = partial(fastseg.soft_ncut, backend=backend)
-    return {backend: ours, "torch shift loop": peers.shift_loop, "torch unfold": peers.unfold}
+    found: dict[str, Callable] = {
+        backend: ours,
+        "torch shift loop": peers.shift_loop,
+        "torch unfold": peers.unfold,
+    }
+    if backend in ("triton", "cuda"):
+        found["triton"] = partial(fastseg.soft_ncut, backend="triton")
+        found["shift loop by torch.compile"] = compiled(peers.shift_loop)
+    return found
 
 
 def prepared(name: str, backend: str, shape: tuple[int, int, int]) -> Callable[[], Any]:
@@ -56,7 +75,7 @@ def same(work: Work, _: Any) -> Work:
 def soft_ncut(setup: Setup) -> Iterator[Problem]:
     """Soft normalised cut of photographs, radius 5, forward and backward."""
     goals = {"torch shift loop": ("≥", 3.0), "torch unfold": ("≥", 10.0)}
-    for shape in QUICK_SHAPES if setup.quick else SHAPES:
+    for shape in QUICK_SHAPES if setup.quick else GPU_SHAPES if setup.gpu else SHAPES:
         batch, classes, size = shape
         p, image = (tensor.to(setup.device) for tensor in problem(*shape))
         # A difference, its square and a sum for each colour, 20 for an exponential, then a product
@@ -67,18 +86,18 @@ def soft_ncut(setup: Setup) -> Iterator[Problem]:
         def gate(results: dict[str, Any], p=p, image=image) -> None:
             reference = partial(fastseg.soft_ncut, backend="reference")
             exact = both_ways(reference, p.double(), image)
-            for name, result in results.items():
-                for part, expected in zip(result, exact, strict=True):
-                    error = ((part - expected).norm() / expected.norm()).item()
-                    require(error <= 1e-5, f"{name}: relative error {error:.2e}, need 1e-5")
+            require_close(results, exact, TOLERANCE[torch.float32])
 
         ways = []
         for name, loss in variants(setup.backend).items():
-            if name == "torch unfold" and p.numel() > MOST_UNFOLDED:
+            if name == "torch unfold" and p.numel() > MOST_UNFOLDED and not setup.gpu:
                 continue
             of_memory = partial(prepared, name, setup.backend, shape)
-            memory = partial(peak_of, of_memory) if setup.device == "cpu" else None
+            memory = None if setup.gpu else partial(peak_of, of_memory)
+            aim = None
+            if name == setup.backend and shape == GPU_SHAPES[0]:
+                aim = Aim("ms", 0.25 / batch)
             run = partial(both_ways, loss, p, image)
-            ways.append(Variant(name, run, partial(same, work), goals.get(name), memory))
+            ways.append(Variant(name, run, partial(same, work), goals.get(name), memory, aim))
         sizes = f"{batch}×{classes}×{size}×{size}"
         yield Problem(f"{sizes}, radius {RADIUS}, forward and backward", "image", ways, gate)

@@ -14,7 +14,7 @@ from ..images import photographs
 from ..memory import peak_of
 from ..registry import Problem, Setup, Variant, Work, case, require
 
-SIZE = 4, 128, 15  # images, side, classes: COCO-Stuff
+SIZE, GPU_SIZE = (4, 128, 15), (32, 128, 15)  # images, side, classes: COCO-Stuff
 QUICK_SIZE = 2, 64, 4
 # The width of the hourglass at a quarter of the resolution, 256 being the published one; the
 # superpixels, the paper's 2·N_gt and the N_gt² that it tries, too; the head; the goal against the
@@ -30,6 +30,7 @@ QUICK_SETTINGS = ((8, "nn", "resize", 1.0),)
 # InfoSeg with the published network: images, side and classes of COCO-Stuff-3, of COCO-Stuff, of
 # Potsdam, where a batch of 64 would take a minute.
 INFOSEG_SIZES = ((8, 128, 3), (8, 128, 15), (4, 200, 6))
+GPU_INFOSEG_SIZES = ((64, 128, 15), (64, 200, 6))
 QUICK_INFOSEG = 2, 32, 3
 # AC: images, side and clusters of COCO-Stuff, of Potsdam-3, of Potsdam; channels; T; the network;
 # the goal. Where widths double, as by default, convolutions take nearly all.
@@ -40,15 +41,25 @@ AC_SETTINGS: tuple[tuple[Any, int, int, dict[str, Any], float], ...] = (
     ((2, 200, 6), 4, 5, {**EVEN, "attention": True}, 2.5),
     ((4, 128, 15), 3, 10, {"widths": (128, 256, 512, 512, 512)}, 3.0),
 )
+GPU_AC: tuple[tuple[Any, int, int, dict[str, Any], float], ...] = (
+    ((30, 200, 6), 4, 5, {**EVEN, "attention": True}, 2.5),
+    ((60, 128, 15), 3, 10, EVEN, 3.0),
+    ((16, 128, 15), 3, 10, {"widths": (128, 256, 512, 512, 512)}, 1.0),
+)
 QUICK_AC: tuple[tuple[Any, int, int, dict[str, Any], float], ...] = (
     ((2, 32, 4), 3, 3, {"widths": 5 * (8,), "attention": True}, 3.0),
 )
 
 
+def size_of(setup: Setup) -> tuple[int, int, int]:
+    return QUICK_SIZE if setup.quick else GPU_SIZE if setup.gpu else SIZE
+
+
 def batch(method: Method, setup: Setup) -> Batch:
-    count, side, _ = QUICK_SIZE if setup.quick else SIZE
+    count, side, _ = size_of(setup)
     images = photographs(count, side)
-    superpixels = tuple(fastseg.slic(images, **way) for way in method.superpixels[:1])
+    shown = images.to(setup.device)
+    superpixels = tuple(fastseg.slic(shown, **way).cpu() for way in method.superpixels[:1])
     valid = torch.ones(count, side, side, dtype=torch.bool)
     keys = tuple(map(str, range(count)))
     return Batch(images / 255, valid, superpixels, torch.arange(count), keys).to(setup.device)
@@ -105,13 +116,14 @@ def problem(
         error = abs(ours - reference) / max(abs(reference), 1e-3)
         require(error <= 1e-3, f"the loss is {ours:.6g}, the reference's {reference:.6g}")
 
-    return Problem(shape, "step", [Variant(name, run, one, most) for name, run, most in runs], gate)
+    variants = [Variant(name, run, one, most, graph=False) for name, run, most in runs]
+    return Problem(shape, "step", variants, gate)
 
 
 @case("inmars_step", "cpu", "gpu")
 def inmars_step(setup: Setup) -> Iterator[Problem]:
     """A step of InMARS, the same with the reference's operators, and the backbone's part of it."""
-    count, side, classes = QUICK_SIZE if setup.quick else SIZE
+    count, side, classes = size_of(setup)
     for width, segments, head, goal in QUICK_SETTINGS if setup.quick else SETTINGS:
 
         def make(
@@ -132,7 +144,7 @@ def inmars_step(setup: Setup) -> Iterator[Problem]:
 @case("iic_step", "cpu", "gpu")
 def iic_step(setup: Setup) -> Iterator[Problem]:
     """A step of IIC on its head B, likewise."""
-    count, side, classes = QUICK_SIZE if setup.quick else SIZE
+    count, side, classes = size_of(setup)
 
     def make(backend: str) -> IIC:
         torch.manual_seed(0)
@@ -206,9 +218,9 @@ def against_eager(setup: Setup, shape: str, models: Callable, goal: float) -> Pr
     for way in ("fastseg", "eager"):
         arguments = way, setup.device, models
         memory = partial(peak_of, partial(warm, *arguments))
-        measured = None if setup.quick or setup.device != "cpu" else memory
+        measured = None if setup.quick or setup.gpu else memory
         least = ("≥", goal) if way == "eager" else None
-        variants.append(Variant(way, trained(*arguments), one, least, measured))
+        variants.append(Variant(way, trained(*arguments), one, least, measured, graph=False))
 
     def gate(results: dict[str, Any]) -> None:
         for ours, plain in zip(results["fastseg"], results["eager"], strict=True):
@@ -220,7 +232,8 @@ def against_eager(setup: Setup, shape: str, models: Callable, goal: float) -> Pr
 @case("infoseg_step", "cpu", "gpu")
 def infoseg_step(setup: Setup) -> Iterator[Problem]:
     """A step of InfoSeg against its features and assignments stored, autograd and Adam for both."""
-    for size in (QUICK_INFOSEG,) if setup.quick else INFOSEG_SIZES:
+    sizes = GPU_INFOSEG_SIZES if setup.gpu else INFOSEG_SIZES
+    for size in (QUICK_INFOSEG,) if setup.quick else sizes:
         features = 32 if setup.quick else 1024
         count, side, classes = size
         shape = f"{count}×3×{side}×{side}, {classes} classes, P={features}"
@@ -230,7 +243,7 @@ def infoseg_step(setup: Setup) -> Iterator[Problem]:
 @case("ac_step", "cpu", "gpu")
 def ac_step(setup: Setup) -> Iterator[Problem]:
     """A step of AC against padding, masked weights, a stored mask and the joint by convolution."""
-    settings = QUICK_AC if setup.quick else AC_SETTINGS
+    settings = QUICK_AC if setup.quick else GPU_AC if setup.gpu else AC_SETTINGS
     for size, channels, radius, way, goal in settings:
         count, side, clusters = size
         shape = f"{count}×{channels}×{side}×{side}, {clusters} clusters, T={radius}, "

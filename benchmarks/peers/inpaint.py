@@ -7,6 +7,7 @@ They follow `fastseg.iem` at its defaults, but for stopping in a 2-cycle.
 
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache, partial
+from importlib.util import find_spec
 from multiprocessing import get_context
 
 import cv2
@@ -16,6 +17,7 @@ import torch.nn.functional as F
 from scipy import ndimage
 
 SIGMA, TAPS, EPSILON, LAMBDA = 5.0, 11, 1e-8, 1e-3
+HAS_CUPY = find_spec("cupyx") is not None
 
 
 def kernel() -> np.ndarray:
@@ -70,12 +72,44 @@ def _objective(x: torch.Tensor, mask: torch.Tensor, taps: torch.Tensor) -> torch
 
 
 def _blur(planes: torch.Tensor, taps: torch.Tensor) -> torch.Tensor:
-    channels, radius, out = planes.shape[1], TAPS // 2, planes
+    return _filter(planes, taps) + EPSILON * planes.sum((2, 3), keepdim=True)
+
+
+def _filter(planes: torch.Tensor, taps: torch.Tensor) -> torch.Tensor:
+    channels, radius = planes.shape[1], TAPS // 2
     weights = taps.expand(channels, -1, -1, -1)
     for _ in range(2):
-        out = F.conv2d(out, weights, padding=(radius, 0), groups=channels)
-        out = F.conv2d(out, weights.transpose(2, 3), padding=(0, radius), groups=channels)
-    return out + EPSILON * planes.sum((2, 3), keepdim=True)
+        planes = F.conv2d(planes, weights, padding=(radius, 0), groups=channels)
+        planes = F.conv2d(planes, weights.transpose(2, 3), padding=(0, radius), groups=channels)
+    return planes
+
+
+# --- The filter alone: (B,C,H,W) float32 → the same ---------------------------------------------
+
+
+def conv_filter(x: torch.Tensor) -> torch.Tensor:
+    """Four grouped 1-D convolutions."""
+    return _filter(x, _weights(x.device)[0])
+
+
+def scipy_filter(x: torch.Tensor) -> torch.Tensor:
+    """`scipy.ndimage.convolve1d`, in double precision inside."""
+    planes = x.numpy()
+    for axis in (2, 3, 2, 3):
+        planes = ndimage.convolve1d(planes, kernel(), axis, mode="constant")
+    return torch.from_numpy(planes)
+
+
+def cupyx_filter(x: torch.Tensor) -> torch.Tensor:
+    """CuPy's copy of it."""
+    import cupy
+    from cupyx.scipy import ndimage as on_gpu
+
+    with cupy.cuda.ExternalStream(torch.cuda.current_stream().cuda_stream):
+        planes, weights = cupy.from_dlpack(x), cupy.asarray(kernel())
+        for axis in (2, 3, 2, 3):
+            planes = on_gpu.convolve1d(planes, weights, axis, mode="constant")
+        return torch.from_dlpack(planes)
 
 
 # --- The best loop around a library's filters --------------------------------------------------

@@ -29,7 +29,7 @@ def unfold(
     with torch.no_grad():
         colours = image.to(p.dtype)
         apart = (windows(colours) - colours[:, :, None]).square().sum(1)
-        steps = torch.arange(-most, radius, dtype=p.dtype)
+        steps = torch.arange(-most, radius, dtype=p.dtype, device=p.device)
         square = (steps[:, None].square() + steps.square()).view(-1, 1, 1)
         weights = torch.exp(-apart / sigma_color**2 - square / sigma_space**2)
         weights *= (square < radius * radius) * windows(torch.ones_like(p[:, :1]))[:, 0]

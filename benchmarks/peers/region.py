@@ -14,6 +14,7 @@ from scipy import ndimage
 from fastseg import RegionIndex
 
 HAS_TORCH_SCATTER = find_spec("torch_scatter") is not None
+HAS_CUPY = find_spec("cupyx") is not None
 TORCH_NAMES = {"max": "amax", "mean": "mean", "sum": "sum"}
 
 
@@ -62,6 +63,22 @@ def scipy_labelled(
         ]
     pooled = np.stack([np.stack(image, 1) for image in planes])
     return torch.from_numpy(np.nan_to_num(pooled)).to(x.dtype)
+
+
+def cupy_labelled(x: torch.Tensor, labels: torch.Tensor, regions: int, reduce: str) -> torch.Tensor:
+    """CuPy's copy of it on a GPU, plane by plane."""
+    import cupy
+    from cupyx.scipy import ndimage as on_gpu
+
+    statistic = {"max": on_gpu.maximum, "mean": on_gpu.mean, "sum": on_gpu.sum_labels}[reduce]
+    index = cupy.arange(regions)
+    with cupy.cuda.ExternalStream(torch.cuda.current_stream().cuda_stream):
+        planes = [
+            [statistic(cupy.from_dlpack(plane), cupy.from_dlpack(label), index) for plane in image]
+            for image, label in zip(x, labels, strict=True)
+        ]
+        pooled = cupy.stack([cupy.stack(image, 1) for image in planes])
+    return torch.from_dlpack(pooled).nan_to_num().to(x.dtype)
 
 
 def spp_loop(x: torch.Tensor, index: RegionIndex, levels: tuple[int, ...]) -> torch.Tensor:

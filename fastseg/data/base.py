@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from ..interop import upload
 from .geometry import Geometry
 
 __all__ = ["Batch", "DataError", "Dataset", "Sample"]
@@ -67,8 +68,8 @@ class Batch:
     def to(self, device: torch.device | str) -> "Batch":
         return replace(
             self,
-            images=self.images.to(device, non_blocking=True),
-            valid=self.valid.to(device, non_blocking=True),
-            superpixels=tuple(x.to(device, non_blocking=True) for x in self.superpixels),
-            labels=None if self.labels is None else self.labels.to(device, non_blocking=True),
+            images=upload(self.images, device),
+            valid=upload(self.valid, device),
+            superpixels=tuple(upload(x, device) for x in self.superpixels),
+            labels=None if self.labels is None else upload(self.labels, device),
         )

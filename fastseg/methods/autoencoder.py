@@ -54,7 +54,7 @@ class Autoencoder(Method):
         pictures = self._pictures(batch)
         drawn = self.decoder(self.encoder(pictures))
         error = (drawn - pictures).square().mean(1)
-        total, count = sum_over(torch.stack((error.sum(), error.new_tensor(len(error)))), group)
+        total, count = sum_over(torch.stack((error.sum(), error.new_full((), len(error)))), group)
         return {"loss": total / count}
 
     def _pictures(self, batch: Batch) -> torch.Tensor:

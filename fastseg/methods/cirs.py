@@ -80,7 +80,7 @@ class Connected(nn.Module):
 
 def class_means(features: torch.Tensor, group: Any = None) -> torch.Tensor:
     """ḡ_k: of features (B,K,D) the means (K,D) over all pictures of all ranks."""
-    count = sum_over(features.new_tensor(len(features)), group)
+    count = sum_over(features.new_full((), len(features)), group)
     return sum_over(features.sum(0), group) / count
 
 
@@ -132,7 +132,8 @@ class CIRS(Method):
     def describe(self, batch: Batch) -> torch.Tensor:
         """(B,K,D): what g makes of the pixels of each segment, the others grey, and its number."""
         _, seen = self.segmenter.cut(batch, self.config.side)
-        numbers = torch.arange(self.classes).to(seen).expand(len(seen), -1)
+        numbers = torch.arange(self.classes, dtype=seen.dtype, device=seen.device)
+        numbers = numbers.expand(len(seen), -1)
         seen = torch.cat((seen.flatten(2), numbers[..., None]), 2)
         return self.g(seen.flatten(0, 1)).unflatten(0, seen.shape[:2])
 

@@ -61,6 +61,8 @@ class Ordered(Method):
             chosen = subset(config.subset, chosen, opposites=config.sampling == "hard")
         sample_pair(chosen, config.sampling)  # or it says what is wrong
         self.register_buffer("orderings", torch.tensor(chosen))
+        self._chosen = list(chosen)  # of the buffer, which a step would wait for
+        self.register_load_state_dict_post_hook(Ordered._read)
         self.network = AutoregressiveNet(
             clusters,
             channels,
@@ -75,10 +77,13 @@ class Ordered(Method):
             if hasattr(module, "backend"):
                 module.backend = config.backend
 
+    def _read(self, _: Any) -> None:
+        self._chosen = self.orderings.tolist()
+
     def views(self, batch: Batch, decode: bool = True) -> tuple[torch.Tensor, ...]:
         """What the network says of a picture in two orderings, pixel on pixel, the second of them
         of a transformed picture where there is a transform."""
-        first, second = sample_pair(self.orderings.tolist(), self.config.sampling)
+        first, second = sample_pair(self._chosen, self.config.sampling)
         if self.config.transform == "none":
             return self.network(batch.images, (first, second), decode)
         there, back = self._geometry(batch.seeds)

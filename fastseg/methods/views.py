@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 import torch
 import torch.nn.functional as F
 
+from ..interop import constant, upload
+
 __all__ = [
     "flip",
     "gaussian",
@@ -22,6 +24,8 @@ __all__ = [
 ]
 
 GREY = (0.299, 0.587, 0.114)
+CROSS = ((0, -1, 1), (1, 0, -1), (-1, 1, 0))  # product with (1,1,1)
+SOBEL = ((-1, 0, 1), (-2, 0, 2), (-1, 0, 1))
 AFFINE, JITTER, FLIP, NOISE, TURN = range(1, 6)  # streams
 
 
@@ -85,21 +89,23 @@ def random_affine(
 
 def warp(images: torch.Tensor, affine: torch.Tensor) -> torch.Tensor:
     """(B,C,H,W) transformed, bilinearly, mirrored at the borders."""
-    grid = F.affine_grid(affine.to(images), list(images.shape), align_corners=False)
+    affine = upload(affine, images.device).to(images.dtype)
+    grid = F.affine_grid(affine, list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
 
 
 def warp_labels(labels: torch.Tensor, affine: torch.Tensor) -> torch.Tensor:
     """Integers (B,H,W), at least −1, transformed alike: the nearest, −1 beyond the borders."""
     shifted = labels[:, None].double() + 1
-    grid = F.affine_grid(affine.to(shifted), list(shifted.shape), align_corners=False)
+    affine = upload(affine, labels.device).double()
+    grid = F.affine_grid(affine, list(shifted.shape), align_corners=False)
     moved = F.grid_sample(shifted, grid, mode="nearest", align_corners=False)[:, 0] - 1
     return moved.to(labels.dtype)
 
 
 def flip(x: torch.Tensor, seeds: torch.Tensor, p: float = 0.5, stream: int = FLIP) -> torch.Tensor:
     """(B,…,W) mirrored left to right in a share `p` of samples; again undoes it."""
-    mirrored = (uniform(seeds, 1, stream) < 2 * p - 1).to(x.device)
+    mirrored = upload(uniform(seeds, 1, stream) < 2 * p - 1, x.device)
     return torch.where(mirrored.view(-1, *[1] * (x.ndim - 1)), x.flip(-1), x)
 
 
@@ -113,7 +119,7 @@ def quarter_turn(
     """
     if x.shape[-1] != x.shape[-2]:
         raise ValueError(f"`x` must be square to be turned, got {x.shape[-2]}×{x.shape[-1]}")
-    quarters = (2 * uniform(seeds, 1, stream) + 2).long().to(x.device)
+    quarters = upload((2 * uniform(seeds, 1, stream) + 2).long(), x.device)
     quarters = quarters.view(-1, *[1] * (x.ndim - 1))
     for turns in (1, 2):
         turned = torch.rot90(x, -turns if back else turns, (-2, -1))
@@ -145,29 +151,30 @@ def jitter(
         saturation: distance from each pixel's grey, times 1 ± saturation.
         hue: turned about the grey axis by up to this share of a full turn, either way.
     """
-    share = uniform(seeds, 4, stream).to(images)
+    share = upload(uniform(seeds, 4, stream), images.device).to(images.dtype)
     bright, contrasty, saturated = (
         1 + share[:, i, None, None] * most
         for i, most in enumerate((brightness, contrast, saturation))
     )
     colours = images[:, :3]
     count = colours.shape[1]
-    matrix, grey = torch.eye(count).to(images), images.new_full((count,), 1 / count)
+    matrix = torch.eye(count, dtype=images.dtype, device=images.device)
+    grey = images.new_full((count,), 1 / count)
     if count == 3:
         turn = (share[:, 3] * 2 * math.pi * hue)[:, None, None]
-        cross = images.new_tensor([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / math.sqrt(3)
+        cross = constant(CROSS, images.dtype, images.device) / math.sqrt(3)
         matrix = matrix * turn.cos() + (1 - turn.cos()) / 3 + cross * turn.sin()
-        grey = images.new_tensor(GREY)
+        grey = constant(GREY, images.dtype, images.device)
         matrix = saturated * matrix + (1 - saturated) * (grey @ matrix)[:, None]
     matrix = bright * matrix
     mean = matrix @ colours.mean((2, 3))[:, :, None]  # (B,C,1)
-    constant = (1 - contrasty) * (grey @ mean)[:, :, None]
-    changed = torch.einsum("bdc,bchw->bdhw", contrasty * matrix, colours) + constant[..., None]
+    shift = (1 - contrasty) * (grey @ mean)[:, :, None]
+    changed = torch.einsum("bdc,bchw->bdhw", contrasty * matrix, colours) + shift[..., None]
     return torch.cat((changed.clamp(0, 1), images[:, 3:]), 1)
 
 
 def sobel(images: torch.Tensor) -> torch.Tensor:
     """Derivatives of the grey of pictures along x and y: (B,C,H,W) → (B,2,H,W)."""
     grey = F.pad(images[:, :3].mean(1, keepdim=True), (1, 1, 1, 1), mode="replicate")
-    across = images.new_tensor([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]]) / 4
+    across = constant(SOBEL, images.dtype, images.device) / 4
     return F.conv2d(grey, torch.stack((across, across.T))[:, None])

@@ -56,7 +56,7 @@ class WNet(Method):
             config.sigma_space,
             backend=config.backend,
         )
-        total = sum_over(torch.stack((cuts.sum(), cuts.new_tensor(len(cuts)))), group)
+        total = sum_over(torch.stack((cuts.sum(), cuts.new_full((), len(cuts)))), group)
         cut = total[0] / total[1]
         return {
             "loss": reconstruction + config.lamb * cut,

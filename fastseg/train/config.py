@@ -65,6 +65,9 @@ class TrainConfig:
     batch_norm: Literal["sync", "local", "frozen"] = "sync"
     #: Compile the networks by torch.compile.
     compile: bool = False
+    #: Keep the channels of a pixel together in memory, as convolutions in half precision on a GPU
+    #: want them.
+    channels_last: bool = False
     #: Where to compute; auto: on a GPU if there is one.
     device: Literal["auto", "cpu", "cuda"] = _free("auto")
     #: Threads that make batches ahead; 0: the loop makes them.
@@ -80,6 +83,8 @@ class TrainConfig:
     labelled: int = _free(100)
     #: Steps between checkpoints inside an epoch; 0: only at its end.
     save_every: int = _free(0)
+    #: Steps to profile after the first three, into RUN/profile.txt and RUN/profile.json; 0: none.
+    profile: int = _free(0)
     #: Write RUN/tensorboard.
     tensorboard: bool = _free(True)
     #: How many test pictures to draw after each scoring.
@@ -88,7 +93,7 @@ class TrainConfig:
     fresh: bool = _free(False)
 
     def __post_init__(self) -> None:
-        for name in ("seed", "workers", "eval_every", "save_every", "pictures"):
+        for name in ("seed", "workers", "eval_every", "save_every", "profile", "pictures"):
             if (value := getattr(self, name)) < 0:
                 raise ConfigError(f"`--{name.replace('_', '-')}` must be at least 0, got {value}")
         for name, least in (("match", min(self.match, default=1)), ("labelled", self.labelled)):

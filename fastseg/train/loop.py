@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from .config import TrainConfig, to_yaml
 from .labelled import Lessons
 from .lock import locked
 from .log import Log, Shown, draw, shown
+from .profile import profiled
 from .ranks import ranks
 from .run import Run, open_run, seed_everything
 from .score import score, summary
@@ -71,9 +73,10 @@ def train(name: str, config: Any, options: TrainConfig) -> Path:
             write(run.out / "config.yaml", to_yaml(name, options, config).encode())
         if run.method.pseudo and run.at.epoch < run.epochs:
             run.relabel(watched(run, stop, "labelling", train=False))
+        tick = stack.enter_context(profiled(run))
         with Log(run.out, run.at, options.tensorboard, quiet=place.rank > 0) as log:
             while run.at.epoch < run.epochs:
-                line = learn(run, log, stop) if run.method.gradient else fit(run, stop)
+                line = learn(run, log, stop, tick) if run.method.gradient else fit(run, stop)
                 scores, last = {}, line["epoch"] == run.epochs
                 if is_due(run, line["epoch"]) or last:
                     run.save()
@@ -87,8 +90,8 @@ def train(name: str, config: Any, options: TrainConfig) -> Path:
     return run.out
 
 
-def learn(run: Run, log: Log, stop: Callable[[], bool]) -> dict[str, Any]:
-    """What is left of an epoch; gives its line of metrics.jsonl."""
+def learn(run: Run, log: Log, stop: Callable[[], bool], tick: Callable[[], None]) -> dict[str, Any]:
+    """What is left of an epoch, with a `tick` after each step; gives its line of metrics.jsonl."""
     at, begun = run.at, time.perf_counter() - run.at.seconds
     if at.batch == 0:  # else the state holds what it needs
         seed_everything(run.options.seed, at.step)
@@ -103,6 +106,7 @@ def learn(run: Run, log: Log, stop: Callable[[], bool]) -> dict[str, Any]:
     todo = run.batches(run.lesson, train=True, first=at.batch)
     for batch in progress(todo, run, f"epoch {at.epoch + 1}/{run.epochs}", run.lesson):
         values, stopping = step(run, batch, stop)
+        tick()
         at.batch, at.step, at.seconds = at.batch + 1, at.step + 1, time.perf_counter() - begun
         for name, value in values.items():
             at.totals[name] = at.totals.get(name, 0.0) + value
@@ -127,9 +131,12 @@ def step(run: Run, batch: Batch, stop: Callable[[], bool]) -> tuple[dict[str, fl
     """One step; gives what there is to log, and whether any rank was told to stop."""
     options, place, dtype = run.options, run.place, DTYPES[run.options.precision]
     seed_everything(options.seed, run.at.step)
+    batch = batch.to(place.device)
+    if options.channels_last:
+        batch = replace(batch, images=batch.images.contiguous(memory_format=torch.channels_last))
     half = torch.autocast(place.device.type, dtype, enabled=dtype != torch.float32)
     with half, resting(run.method.resting(run.at.step)):
-        found = run.method.loss(batch.to(place.device), run.at.epoch / run.epochs, place.group)
+        found = run.method.loss(batch, run.at.epoch / run.epochs, place.group)
     run.optimizer.zero_grad(set_to_none=True)
     run.scaler.scale(found["loss"]).backward()
     place.average_gradients(run.parameters)

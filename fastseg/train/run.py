@@ -121,6 +121,8 @@ def open_run(name: str, config: Any, options: TrainConfig, place: Ranks) -> Run:
     check_lessons(method, data, options)
     if options.batch_norm == "sync" and place.group is not None:
         normalise_over(method, place.group)
+    if options.channels_last:
+        method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if options.compile:
         for network in method.children():
             network.compile()

@@ -62,12 +62,14 @@ def test_box_sum_equals_the_reference(shape, radius, dtype, device):
     assert_close(actual, _reference.box_sum(x.double(), radius), dtype)
 
 
-@pytest.mark.parametrize("per_displacement", [True, False])
-def test_loss_and_gradients(per_displacement, device, backend):
+@pytest.mark.parametrize(
+    ("per_displacement", "algorithm"), [(True, "direct"), (True, "fft"), (False, "direct")]
+)
+def test_loss_and_gradients(per_displacement, algorithm, device, backend):
     p, q = (x.requires_grad_() for x in fields((2, 3, 3, 6, 7), torch.float32, device))
 
     def run(p, q, backend):
-        options = {"algorithm": "direct", "backend": backend}
+        options = {"algorithm": algorithm, "backend": backend}
         loss = iic_loss(p, q, 1, 1, None, per_displacement, **options)
         return loss.detach(), *torch.autograd.grad(loss, (p, q))
 
@@ -79,6 +81,7 @@ def test_loss_and_gradients(per_displacement, device, backend):
     p, q = (x.detach().double().cpu().requires_grad_() for x in (p, q))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(backends, "load", lambda operator, device, backend: _reference)
+        algorithm = "direct"
         expected = run(p, q, "auto")
     for one, other in zip(actual, expected, strict=True):
         torch.testing.assert_close(one.double().cpu(), other, rtol=1e-4, atol=1e-6)
@@ -91,6 +94,106 @@ def test_shares_are_summed(device, monkeypatch):
     one = _triton.displaced_joint(p.to(device), q.to(device), 1)
     torch.testing.assert_close(one, whole)
     assert torch.equal(one, _triton.displaced_joint(p.to(device), q.to(device), 1))
+
+
+SPECTRA = [  # (I,M,y,x), J
+    ((1, 1, 1, 1), 1),
+    ((3, 2, 7, 5), 9),  # a tile that is not full on either side
+    ((9, 3, 12, 13), 2),  # more frequencies than a block has
+]
+
+
+def spectra(shape, others, dtype, device="cpu"):
+    rng = torch.Generator().manual_seed(0)
+    a = torch.randn(shape, generator=rng, dtype=dtype)
+    # As a transform over the batch leaves it: what is summed over does not lie inside.
+    b = torch.randn((shape[1], others, *shape[2:]), generator=rng, dtype=dtype).transpose(0, 1)
+    return a.to(device), b.to(device)
+
+
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128])
+@pytest.mark.parametrize(("shape", "others"), SPECTRA)
+def test_products_of_spectra_equal_the_definition(shape, others, dtype, device):
+    a, b = spectra(shape, others, dtype)
+    expected = torch.einsum("imyx,jmyx->ijyx", a.conj().cdouble(), b.cdouble())
+    actual = _triton.spectral_products(a.to(device), b.to(device))
+    assert actual.dtype == dtype
+    error = (actual.cpu() - expected).norm() / expected.norm()
+    assert error <= (1e-13 if dtype == torch.complex128 else 1e-6)
+    assert torch.equal(actual, _triton.spectral_products(a.to(device), b.to(device)))
+
+
+def test_spectra_are_kept_for_the_gradients(device, backend, monkeypatch):
+    shapes = []
+    transform = torch.fft.rfft2
+
+    def counted(x, *size):
+        shapes.append(tuple(x.shape))
+        return transform(x, *size)
+
+    monkeypatch.setattr(torch.fft, "rfft2", counted)
+    p, q = (x.requires_grad_() for x in fields((4, 2, 3, 6, 7), torch.float32, device))
+    joint = displaced_joint(p, q, 1, algorithm="fft", backend=backend)
+    assert shapes == [p.shape, q.shape]
+    shapes.clear()
+    torch.autograd.grad(joint.sum(), (p, q))
+    assert {shape[0] for shape in shapes} == {2, 3}  # joints, no images
+    shapes.clear()
+    with torch.no_grad():
+        displaced_joint(p, q, 1, algorithm="fft", backend=backend)
+    assert len(shapes) == 2
+
+
+def test_no_access_outside_spectra(device):
+    a, b = spectra(*SPECTRA[1], torch.complex64, device)
+    with recorded() as launches:
+        _triton.spectral_products(a, b)
+    (launch,) = launches
+    arguments = launch.arguments
+
+    def walled(name, value):
+        parts = arguments[name]
+        memory = parts.new_full((parts.numel() + 4096,), value)
+        inside = memory[2048:-2048].as_strided(parts.shape, parts.stride(), 2048)
+        return inside, memory
+
+    inside, memories = {}, {}
+    for name, value in (("p_a", torch.nan), ("p_b", torch.nan), ("p_out", 7.0)):
+        inside[name], memories[name] = walled(name, value)
+        if name != "p_out":
+            inside[name].copy_(arguments[name])
+    launch.kernel[launch.blocks](**(arguments | inside), **launch.options)
+    written = memories["p_out"]
+    assert (written[:2048] == 7).all()
+    assert (written[-2048:] == 7).all()
+    expected = torch.view_as_real(_triton.spectral_products(a, b)).flatten(2)
+    assert torch.equal(inside["p_out"], expected)
+
+
+@pytest.mark.parametrize(
+    ("shape", "others"),
+    [*SPECTRA, ((24, 60, 216, 109), 24), ((24, 24, 216, 109), 60), ((3, 2, 40_000, 20_001), 3)],
+)
+def test_launch_of_spectra(shape, others):
+    """Every pair and every frequency in one block, in one dimension of the grid."""
+    a = torch.empty(shape, device="meta", dtype=torch.complex64)
+    b = torch.empty((shape[1], others, *shape[2:]), device="meta", dtype=torch.complex64)
+    with recorded() as launches:
+        out = _triton.spectral_products(a, b.transpose(0, 1))
+    (launch,) = launches
+    arguments = launch.arguments
+    assert set(arguments) == set(launch.kernel.arg_names)
+    assert out.shape == (shape[0], others, *shape[2:])
+    numbers = 2 * shape[2] * shape[3]
+    assert [arguments[name] for name in ("rows", "columns", "terms", "numbers")] == [
+        shape[0], others, shape[1], numbers,
+    ]  # fmt: skip
+    assert (arguments["b_j"], arguments["b_m"]) == (numbers, others * numbers)
+    blocks = [-(-n // arguments[f"BLOCK_{axis}"]) for n, axis in zip(
+        (shape[0], others, numbers), "IJF", strict=True
+    )]  # fmt: skip
+    assert launch.blocks == (blocks[0] * blocks[1] * blocks[2],)
+    assert launch.blocks[0] < 2**31
 
 
 @pytest.mark.parametrize(("sizes", "radius"), CASES[1:3])

@@ -201,8 +201,9 @@ def test_they_are_sound_operators(transposed, algorithm, backend):
     options = 1, algorithm, backend
     weights = random(3, 3, 3, 2).requires_grad_()
     check = torch.library.opcheck
-    check(torch.ops.fastseg.displaced_joint.default, (p, q, *options))
-    check(torch.ops.fastseg.displaced_mix.default, (weights, p, *options))
+    for keep in (False, True):
+        check(torch.ops.fastseg.displaced_joint.default, (p, q, keep, *options))
+    check(torch.ops.fastseg.displaced_mix.default, (weights, p, p.new_empty(0), *options))
     check(torch.ops.fastseg.box_sum.default, (p, 2, backend))
 
 

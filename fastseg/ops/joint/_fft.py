@@ -6,14 +6,20 @@ then wrap around, are not asked for. Conjugates are copies, since graphs compile
 those that wait to be taken.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
 from .plan import fast_size
 
 # Of the padded planes of joints, at a time.
-MOST_VALUES = 1 << 24
+MOST_VALUES = {"cpu": 1 << 24, "cuda": 1 << 27}
+
+
+def spectrum_size(shape: Sequence[int], radius: int) -> tuple[int, int]:
+    """Of the spectrum of a plane."""
+    n, m = _size(shape, radius)
+    return n, m // 2 + 1
 
 
 def _size(shape: Sequence[int], radius: int) -> tuple[int, int]:
@@ -21,36 +27,49 @@ def _size(shape: Sequence[int], radius: int) -> tuple[int, int]:
     return fast_size(height + radius), fast_size(width + radius)
 
 
-def _shares(channels: int, values: int) -> list[slice]:
+def _shares(channels: int, values: int, device: torch.device) -> list[slice]:
     """The channels, as many at a time as have no more than MOST_VALUES."""
-    step = max(1, MOST_VALUES // max(1, values))
+    step = max(1, MOST_VALUES[device.type] // max(1, values))
     return [slice(k, k + step) for k in range(0, channels, step)]
 
 
-def spectral_joint(p: torch.Tensor, q: torch.Tensor, radius: int) -> torch.Tensor:
-    """See `_reference.displaced_joint`."""
+def spectral_products(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """out[i,j,y,x] = Σ_m conj(a[i,m,y,x])·b[j,m,y,x]."""
+    return torch.einsum("imyx,jmyx->ijyx", a.conj_physical(), b)
+
+
+def spectral_joint(
+    p: torch.Tensor, q: torch.Tensor, radius: int, products: Callable = spectral_products
+) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+    """See `_reference.displaced_joint`; and the spectra of p and q, for the gradients."""
     n, m = _size(p.shape, radius)
     side = 2 * radius + 1
     joint = p.new_empty((side, side, p.shape[1], q.shape[1]))
-    q_hat = torch.fft.rfft2(q, (n, m))
-    for some in _shares(p.shape[1], q.shape[1] * n * m):
-        p_hat = torch.fft.rfft2(p[:, some], (n, m))
-        hat = torch.einsum("bkyx,blyx->klyx", p_hat.conj_physical(), q_hat)
+    p_hat, q_hat = (torch.fft.rfft2(x, (n, m)) for x in (p, q))
+    for some in _shares(p.shape[1], q.shape[1] * n * m, p.device):
+        hat = products(p_hat[:, some].transpose(0, 1), q_hat.transpose(0, 1))
         values = torch.fft.irfft2(hat, (n, m)).roll((radius, radius), (2, 3))[..., :side, :side]
         joint[:, :, some] = values.permute(2, 3, 0, 1)
-    return joint
+    return joint, (p_hat.contiguous(), q_hat.contiguous())
 
 
-def spectral_mix(weights: torch.Tensor, q: torch.Tensor, radius: int) -> torch.Tensor:
-    """See `_reference.displaced_mix`."""
+def spectral_mix(
+    weights: torch.Tensor,
+    q: torch.Tensor,
+    q_hat: torch.Tensor,
+    radius: int,
+    products: Callable = spectral_products,
+) -> torch.Tensor:
+    """See `_reference.displaced_mix`; `q_hat` is the spectra of q, or nothing."""
     n, m = _size(q.shape, radius)
     out = q.new_empty((q.shape[0], weights.shape[2], *q.shape[2:]))
-    q_hat = torch.fft.rfft2(q, (n, m))
-    for some in _shares(weights.shape[2], q.shape[1] * n * m):
+    if q_hat.numel() == 0:
+        q_hat = torch.fft.rfft2(q, (n, m))
+    for some in _shares(weights.shape[2], q.shape[1] * n * m, q.device):
         planes = weights[:, :, some].permute(2, 3, 0, 1)
         padded = planes.new_zeros((*planes.shape[:2], n, m))
         padded[..., : planes.shape[2], : planes.shape[3]] = planes
         hat = torch.fft.rfft2(padded.roll((-radius, -radius), (2, 3)))
-        mixed = torch.einsum("klyx,blyx->bkyx", hat.conj_physical(), q_hat)
-        out[:, some] = torch.fft.irfft2(mixed, (n, m))[..., : q.shape[2], : q.shape[3]]
+        mixed = torch.fft.irfft2(products(hat, q_hat), (n, m))  # (k,b,n,m)
+        out[:, some] = mixed[..., : q.shape[2], : q.shape[3]].transpose(0, 1)
     return out

@@ -44,15 +44,20 @@ def displaced_mix(weights: torch.Tensor, q: torch.Tensor, radius: int) -> torch.
     return _convolution(weights, q, radius)
 
 
-def spectral_joint(p: torch.Tensor, q: torch.Tensor, radius: int) -> torch.Tensor:
-    """See `_reference.displaced_joint`; p and q are contiguous, float32 or float64."""
+def spectral_joint(
+    p: torch.Tensor, q: torch.Tensor, radius: int
+) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+    """See `_reference.displaced_joint`; p and q are contiguous, float32 or float64. Spectra are not
+    kept."""
     cut = tiling(p.shape, q.shape[1], radius)
     parts = p.detach().split(_tiles.most_channels(q.shape[1], cut), 1)
     joints = [_tiles.displaced_joint(some.contiguous(), q.detach(), cut) for some in parts]
-    return joints[0] if len(joints) == 1 else torch.cat(joints, 2)
+    return joints[0] if len(joints) == 1 else torch.cat(joints, 2), ()
 
 
-def spectral_mix(weights: torch.Tensor, q: torch.Tensor, radius: int) -> torch.Tensor:
+def spectral_mix(
+    weights: torch.Tensor, q: torch.Tensor, q_hat: torch.Tensor, radius: int
+) -> torch.Tensor:
     """See `_reference.displaced_mix`; q is contiguous, float32 or float64."""
     cut = tiling(q.shape, weights.shape[2], radius)
     parts = weights.detach().split(_tiles.most_channels(q.shape[1], cut), 2)

@@ -3,9 +3,16 @@
 import torch
 import torch.nn.functional as F
 
-from ._fft import spectral_joint, spectral_mix
+from ._fft import spectral_joint, spectral_mix, spectrum_size
 
-__all__ = ["box_sum", "displaced_joint", "displaced_mix", "spectral_joint", "spectral_mix"]
+__all__ = [
+    "box_sum",
+    "displaced_joint",
+    "displaced_mix",
+    "spectral_joint",
+    "spectral_mix",
+    "spectrum_size",
+]
 
 
 def displaced_joint(p: torch.Tensor, q: torch.Tensor, radius: int) -> torch.Tensor:

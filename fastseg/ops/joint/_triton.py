@@ -3,17 +3,20 @@
 The products over displacements are one matrix product each, K×N by N×L for all N pixels, with the
 displacement in the addresses. The pixels are cut into shares whose results are added afterwards in
 a fixed order, so that there are blocks enough and the bits do not depend on which ends first.
+
+Spectra are made by cuFFT, and multiplied as they lie, frequencies beside each other: a matrix
+product for each frequency would want them turned about, which costs more than the products.
 """
 
-from functools import cache
+from functools import cache, partial
 
 import torch
 import triton
 import triton.language as tl
 
 from ..inpaint._triton import filter_transpose
-from ._fft import spectral_joint, spectral_mix  # transforms by cuFFT
-from ._reference import displaced_mix
+from . import _fft
+from ._reference import displaced_mix, spectrum_size
 
 __all__ = [
     "box_sum",
@@ -21,6 +24,7 @@ __all__ = [
     "displaced_mix",  # a convolution, which cuDNN does well
     "spectral_joint",
     "spectral_mix",
+    "spectrum_size",
 ]
 
 # Blocks that fill a card of 132 multiprocessors a few times over.
@@ -105,6 +109,90 @@ def displaced_joint(p: torch.Tensor, q: torch.Tensor, radius: int) -> torch.Tens
             num_stages=2,
         )
     return joint.sum(0)
+
+
+@triton.jit
+def spectral_products_kernel(
+    p_a,  # (rows,terms,numbers) complex as pairs, of any strides but for the last
+    p_b,  # (columns,terms,numbers)
+    p_out,  # (rows,columns,numbers)
+    rows,
+    columns,
+    terms,
+    numbers,  # twice as many as frequencies
+    a_i,  # strides, in numbers
+    a_m,
+    b_j,
+    b_m,
+    BLOCK_I: tl.constexpr,
+    BLOCK_J: tl.constexpr,
+    BLOCK_F: tl.constexpr,  # numbers
+):
+    """A tile of pairs (i, j) at BLOCK_F/2 frequencies, summed over the terms."""
+    tiles_j = tl.cdiv(columns, BLOCK_J)
+    tiles = tl.cdiv(rows, BLOCK_I) * tiles_j
+    # Tiles of the same frequencies run together, so that they are read from memory once.
+    tile, start = tl.program_id(0) % tiles, (tl.program_id(0) // tiles).to(tl.int64) * BLOCK_F
+    o_i = (tile // tiles_j * BLOCK_I + tl.arange(0, BLOCK_I)).to(tl.int64)
+    o_j = (tile % tiles_j * BLOCK_J + tl.arange(0, BLOCK_J)).to(tl.int64)
+    o_f = start + tl.arange(0, BLOCK_F)
+    m_a = (o_i < rows)[:, None] & (o_f < numbers)[None, :]
+    m_b = (o_j < columns)[:, None] & (o_f < numbers)[None, :]
+    o_a, o_b = o_i[:, None] * a_i + o_f[None, :], o_j[:, None] * b_j + o_f[None, :]
+    dtype: tl.constexpr = p_a.dtype.element_ty
+    b_real = tl.zeros((BLOCK_I, BLOCK_J, BLOCK_F // 2), dtype)
+    b_imag = tl.zeros((BLOCK_I, BLOCK_J, BLOCK_F // 2), dtype)
+    for _ in range(terms):
+        b_a = tl.load(p_a + o_a, m_a, 0)
+        b_b = tl.load(p_b + o_b, m_b, 0)
+        p_a += a_m
+        p_b += b_m
+        # (BLOCK_I,1,BLOCK_F/2), (1,BLOCK_J,BLOCK_F/2)
+        a_real, a_imag = tl.split(tl.reshape(b_a, (BLOCK_I, 1, BLOCK_F // 2, 2)))
+        b_b = tl.reshape(b_b, (1, BLOCK_J, BLOCK_F // 2, 2))
+        c_real, c_imag = tl.split(b_b)
+        b_real += a_real * c_real + a_imag * c_imag
+        b_imag += a_real * c_imag - a_imag * c_real
+    o_f = start + 2 * tl.arange(0, BLOCK_F // 2)
+    o_out = (o_i[:, None, None] * columns + o_j[None, :, None]) * numbers + o_f
+    m_out = (o_i < rows)[:, None, None] & (o_j < columns)[None, :, None] & (o_f < numbers)
+    tl.store(p_out + o_out, b_real, m_out)
+    tl.store(p_out + o_out + 1, b_imag, m_out)
+
+
+def spectral_products(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """See `_fft.spectral_products`; the frequencies of either lie together."""
+    out = a.new_empty((len(a), len(b), *a.shape[2:]))
+    # Real and imaginary parts one after the other.
+    a, b, parts = (torch.view_as_real(x).flatten(2) for x in (a, b, out))
+    (rows, terms, numbers), columns = a.shape, len(b)
+    most = 8 if a.dtype == torch.float32 else 4
+    block_i, block_j = (min(most, triton.next_power_of_2(n)) for n in (rows, columns))
+    block_f = 256
+    tiles = triton.cdiv(rows, block_i) * triton.cdiv(columns, block_j)
+    with torch.cuda.device_of(a):
+        spectral_products_kernel[(tiles * triton.cdiv(numbers, block_f),)](
+            a,
+            b,
+            parts,
+            rows,
+            columns,
+            terms,
+            numbers,
+            *a.stride()[:2],
+            *b.stride()[:2],
+            BLOCK_I=block_i,
+            BLOCK_J=block_j,
+            BLOCK_F=block_f,
+            # 16 sums a thread, their addresses being as many.
+            num_warps=max(1, block_i * block_j // 4),
+            enable_fp_fusion=True,
+        )
+    return out
+
+
+spectral_joint = partial(_fft.spectral_joint, products=spectral_products)
+spectral_mix = partial(_fft.spectral_mix, products=spectral_products)
 
 
 def box_sum(x: torch.Tensor, radius: int) -> torch.Tensor:

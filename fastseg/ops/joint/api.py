@@ -1,5 +1,7 @@
 """Public functions of the family, the operators they register, and their checks."""
 
+from typing import Any
+
 import torch
 from torch.library import define, impl, register_autograd, register_fake
 
@@ -23,11 +25,12 @@ FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 define("fastseg::box_sum", "(Tensor x, int radius, str backend) -> Tensor")
 define(
     "fastseg::displaced_joint",
-    "(Tensor p, Tensor q, int radius, str algorithm, str backend) -> Tensor",
+    "(Tensor p, Tensor q, bool keep, int radius, str algorithm, str backend)"
+    " -> (Tensor joint, Tensor p_hat, Tensor q_hat)",
 )
 define(
     "fastseg::displaced_mix",
-    "(Tensor weights, Tensor q, int radius, str algorithm, str backend) -> Tensor",
+    "(Tensor weights, Tensor q, Tensor q_hat, int radius, str algorithm, str backend) -> Tensor",
 )
 
 
@@ -101,7 +104,12 @@ def displaced_joint(
     """
     p, q = _check_fields(p, q, radius, mask, backend)
     check_choice("algorithm", algorithm, ("auto", *ALGORITHMS))
-    return torch.ops.fastseg.displaced_joint(p, q, radius, algorithm, backend)
+    return _joint(p, q, radius, algorithm, backend)
+
+
+def _joint(p: torch.Tensor, q: torch.Tensor, *options: Any) -> torch.Tensor:
+    keep = torch.is_grad_enabled() and (p.requires_grad or q.requires_grad)
+    return torch.ops.fastseg.displaced_joint(p, q, keep, *options)[0]
 
 
 def _is_direct(p: torch.Tensor, others: int, radius: int, algorithm: str) -> bool:
@@ -111,33 +119,48 @@ def _is_direct(p: torch.Tensor, others: int, radius: int, algorithm: str) -> boo
 
 
 @impl("fastseg::displaced_joint", ("CPU", "CUDA"))
-def _displaced_joint(p: torch.Tensor, q: torch.Tensor, radius: int, algorithm: str, backend: str):
+def _displaced_joint(p, q, keep, radius, algorithm, backend):
+    """`keep` the spectra for the gradients, where there are some."""
     if p.numel() == 0 or q.numel() == 0:
-        return _displaced_joint_fake(p, q, radius, algorithm, backend).zero_()
+        joint, *nothing = _displaced_joint_fake(p, q, keep, radius, algorithm, backend)
+        return joint.zero_(), *nothing
     kernel = backends.load("displaced_joint", p.device, backend)
-    direct = _is_direct(p, q.shape[1], radius, algorithm)
-    joint = kernel.displaced_joint if direct else kernel.spectral_joint
+    spectra: tuple[torch.Tensor, ...] = ()
     with torch.autocast(p.device.type, enabled=False):
-        return joint(p.contiguous(), q.contiguous(), radius)
+        p, q = p.contiguous(), q.contiguous()
+        if _is_direct(p, q.shape[1], radius, algorithm):
+            joint = kernel.displaced_joint(p, q, radius)
+        else:
+            joint, spectra = kernel.spectral_joint(p, q, radius)
+    p_hat, q_hat = spectra if keep and spectra else (p.new_empty(0), p.new_empty(0))
+    return joint, p_hat, q_hat
 
 
 @register_fake("fastseg::displaced_joint")
-def _displaced_joint_fake(p, q, radius, algorithm, backend):
+def _displaced_joint_fake(p, q, keep, radius, algorithm, backend):
     side = 2 * radius + 1
-    return p.new_empty((side, side, p.shape[1], q.shape[1]))
+    joint = p.new_empty((side, side, p.shape[1], q.shape[1]))
+    kernel = backends.load("displaced_joint", p.device, backend)
+    some = p.numel() and q.numel() and hasattr(kernel, "spectrum_size")
+    if not (keep and some) or _is_direct(p, q.shape[1], radius, algorithm):
+        return joint, p.new_empty(0), p.new_empty(0)
+    size, kind = kernel.spectrum_size(p.shape, radius), p.dtype.to_complex()
+    p_hat, q_hat = (x.new_empty((*x.shape[:2], *size), dtype=kind) for x in (p, q))
+    return joint, p_hat, q_hat
 
 
 def _keep_joint(ctx, inputs, output) -> None:
-    p, q, *ctx.options = inputs
-    ctx.save_for_backward(p, q)
+    p, q, _, *ctx.options = inputs
+    ctx.save_for_backward(p, q, *output[1:])
+    ctx.mark_non_differentiable(*output[1:])
 
 
-def _displaced_joint_backward(ctx, grad: torch.Tensor):
-    p, q = ctx.saved_tensors
+def _displaced_joint_backward(ctx, grad: torch.Tensor, *_):
+    p, q, p_hat, q_hat = ctx.saved_tensors
     of_p, of_q = ctx.needs_input_grad[:2]
     mix = torch.ops.fastseg.displaced_mix
-    back = mix(grad, q, *ctx.options) if of_p else None
-    return back, mix(_adjoint(grad), p, *ctx.options) if of_q else None, None, None, None
+    back = mix(grad, q, q_hat, *ctx.options) if of_p else None
+    return back, mix(_adjoint(grad), p, p_hat, *ctx.options) if of_q else None, *([None] * 4)
 
 
 def _adjoint(weights: torch.Tensor) -> torch.Tensor:
@@ -149,31 +172,33 @@ register_autograd("fastseg::displaced_joint", _displaced_joint_backward, setup_c
 
 
 @impl("fastseg::displaced_mix", ("CPU", "CUDA"))
-def _displaced_mix(weights, q, radius, algorithm, backend):
+def _displaced_mix(weights, q, q_hat, radius, algorithm, backend):
     if q.numel() == 0 or weights.numel() == 0:
-        return _displaced_mix_fake(weights, q, radius, algorithm, backend).zero_()
+        return _displaced_mix_fake(weights, q).zero_()
     kernel = backends.load("displaced_joint", q.device, backend)
-    direct = _is_direct(q, weights.shape[2], radius, algorithm)
-    mix = kernel.displaced_mix if direct else kernel.spectral_mix
     with torch.autocast(q.device.type, enabled=False):
-        return mix(weights.contiguous(), q.contiguous(), radius)
+        weights, q = weights.contiguous(), q.contiguous()
+        if _is_direct(q, weights.shape[2], radius, algorithm):
+            return kernel.displaced_mix(weights, q, radius)
+        return kernel.spectral_mix(weights, q, q_hat, radius)
 
 
 @register_fake("fastseg::displaced_mix")
-def _displaced_mix_fake(weights, q, radius, algorithm, backend):
+def _displaced_mix_fake(weights, q, *_):
     return q.new_empty((q.shape[0], weights.shape[2], *q.shape[2:]))
 
 
 def _keep_mix(ctx, inputs, output) -> None:
-    weights, q, *ctx.options = inputs
+    weights, q, _, *ctx.options = inputs
     ctx.save_for_backward(weights, q)
 
 
 def _displaced_mix_backward(ctx, grad: torch.Tensor):
     weights, q = ctx.saved_tensors
-    of_weights = torch.ops.fastseg.displaced_joint(grad, q, *ctx.options)
-    of_q = torch.ops.fastseg.displaced_mix(_adjoint(weights), grad, *ctx.options)
-    return of_weights, of_q, None, None, None
+    nothing = grad.new_empty(0)
+    of_weights = _joint(grad, q, *ctx.options)
+    of_q = torch.ops.fastseg.displaced_mix(_adjoint(weights), grad, nothing, *ctx.options)
+    return of_weights, of_q, *([None] * 4)
 
 
 register_autograd("fastseg::displaced_mix", _displaced_mix_backward, setup_context=_keep_mix)
@@ -208,7 +233,7 @@ def joint_sum(
     p, q = _check_fields(p, q, radius, mask, backend)
     if radius:
         q = torch.ops.fastseg.box_sum(q, radius, backend)
-    return torch.ops.fastseg.displaced_joint(p, q, 0, "direct", backend)[0, 0]
+    return _joint(p, q, 0, "direct", backend)[0, 0]
 
 
 @impl("fastseg::box_sum", ("CPU", "CUDA"))

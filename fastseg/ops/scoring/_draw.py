@@ -2,6 +2,8 @@
 
 import torch
 
+from ...interop import upload
+
 __all__ = ["derangement", "displaced_positions"]
 
 
@@ -12,7 +14,7 @@ def _place(generator: torch.Generator | None, device: torch.device) -> torch.dev
 def derangement(n: int, generator: torch.Generator | None, device: torch.device) -> torch.Tensor:
     """A permutation of n ≥ 2 without a fixed point, one random cycle through all: int64 (n,)."""
     cycle = torch.randperm(n, generator=generator, device=_place(generator, device))
-    return torch.empty_like(cycle).scatter_(0, cycle, cycle.roll(-1)).to(device)
+    return upload(torch.empty_like(cycle).scatter_(0, cycle, cycle.roll(-1)), device)
 
 
 def displaced_positions(
@@ -35,4 +37,4 @@ def displaced_positions(
     tall, wide = height - radius, width - radius
     within = torch.randperm(tall * wide, generator=generator, device=place)[:count]
     at = (corner[0] + within // wide) * width + corner[1] + within % wide
-    return at.to(device), (at + u[0] * width + u[1]).to(device)
+    return upload(at, device), upload(at + u[0] * width + u[1], device)

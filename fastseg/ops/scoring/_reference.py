@@ -20,11 +20,7 @@ def infoseg_loss(
     assignment: str,
 ) -> torch.Tensor:
     """−Î(L;S), the assigned features S (B,P,U,V) stored; image b is paired with `partner[b]`."""
-    scores = local_global_scores(local, glob)
-    if assignment == "soft":
-        share = (tau * scores).softmax(1)
-    else:
-        share = F.one_hot(scores.argmax(1), glob.shape[1]).permute(0, 3, 1, 2).to(scores.dtype)
+    share = _share(local_global_scores(local, glob), tau, assignment == "hard")
     assigned = torch.einsum("bkuv,bkp->bpuv", share, glob)
     joint = (local * assigned).sum(1)
     marginal = (local * assigned[partner]).sum(1)
@@ -45,3 +41,40 @@ def info_nce(
     negatives = scores.masked_fill(own, -math.inf).flatten(2)
     pairs = torch.cat((positive[..., None], negatives), 2)
     return (pairs.logsumexp(2) - math.log((batch - 1) * count + 1) - positive).mean()
+
+
+def pair_terms(
+    scores: torch.Tensor, source: torch.Tensor, tau: float, hard: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """See `_pairs.pair_terms`."""
+    own, others = scores.chunk(2, 1)
+    share = _share(own, tau, hard)
+    marginal = torch.empty_like(scores[:, 0])
+    marginal[source] = (share * others[source]).sum(1)
+    return (share * own).sum(1), marginal
+
+
+def pair_terms_back(
+    of_joint: torch.Tensor,
+    of_marginal: torch.Tensor,
+    scores: torch.Tensor,
+    source: torch.Tensor,
+    tau: float,
+    hard: bool,
+) -> torch.Tensor:
+    """The gradient of the scores from those of both; differentiable."""
+    own, others = scores.chunk(2, 1)
+    share, others = _share(own, tau, hard), others[source]
+    grad, of_marginal = of_joint[:, None], of_marginal[source][:, None]
+    if not hard:
+        above, beyond = (x - (share * x).sum(1, keepdim=True) for x in (own, others))
+        grad = grad + tau * (grad * above + of_marginal * beyond)
+    # `source` is a permutation: its inverse brings each row to its place.
+    return torch.cat((share * grad, (share * of_marginal)[source.argsort()]), 1)
+
+
+def _share(scores: torch.Tensor, tau: float, hard: bool) -> torch.Tensor:
+    if hard:
+        classes = scores.shape[1]
+        return F.one_hot(scores.argmax(1), classes).movedim(-1, 1).to(scores.dtype)
+    return (tau * scores).softmax(1)

@@ -20,6 +20,7 @@ from ...checks import (
 )
 from ...distributed import rows_over, sum_over
 from ._draw import derangement, displaced_positions
+from ._pairs import terms
 
 __all__ = ["info_nce", "infoseg_loss", "local_global_scores"]
 
@@ -147,16 +148,24 @@ def infoseg_loss(
     _check_batch("L", L, len(every))
     _check_batch("H", H, len(every))
     partner = derangement(len(every), generator, L.device)[mine]
+    return loss_of_pairs(L, H, partner, tau, estimator, assignment, weights, group)
+
+
+def loss_of_pairs(
+    L: torch.Tensor,
+    H: torch.Tensor,
+    partner: torch.Tensor,
+    tau: float,
+    estimator: str,
+    assignment: str = "soft",
+    weights: torch.Tensor | None = None,
+    group: Any = None,
+) -> torch.Tensor:
+    """`infoseg_loss` where this rank's images are paired with `partner` (B,) of all ranks'."""
+    every, _ = rows_over(H, group)
     # One product reads L once for both kinds of pairs.
-    scores, others = _scores(L, torch.cat((H, every[partner]), 1)).chunk(2, 1)
-    if assignment == "soft":
-        share = (tau * scores).softmax(1)
-        joint = (share * scores).sum(1)
-        marginal = (rows_over(share, group)[0][partner] * others).sum(1)
-    else:
-        label = scores.argmax(1, keepdim=True)
-        joint = scores.gather(1, label)[:, 0]
-        marginal = others.gather(1, rows_over(label, group)[0][partner])[:, 0]
+    scores = _scores(L, torch.cat((H, every.index_select(0, partner)), 1))
+    joint, marginal = terms(scores, partner, tau, assignment == "hard", group)
     own = _weights(weights, L, joint)
     pair = own * rows_over(own, group)[0][partner]
     if estimator == "jsd":  # sp(t) = −logsigmoid(−t), exact at both ends
@@ -246,6 +255,13 @@ def info_nce(
         raise ValueError(f"`positions` must be at most (H−T)·(W−T) = {most}, got {positions}")
     check_generator("generator", generator)
     at, at2 = displaced_positions(positions, height, width, radius, generator, y.device)
+    return loss_at(y, y2, at, at2, group)
+
+
+def loss_at(
+    y: torch.Tensor, y2: torch.Tensor, at: torch.Tensor, at2: torch.Tensor, group: Any = None
+) -> torch.Tensor:
+    """`info_nce` of anchors at the pixels `at` (S,), whose positives are at `at2`."""
     drawn = (_drawn(x, i).to(_wide(y, y2)) for x, i in ((y, at), (y2, at2)))
     a, b = (rows_over(x, group)[0] for x in drawn)
     _check_batch("y", y, len(a))

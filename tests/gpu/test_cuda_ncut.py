@@ -1,0 +1,128 @@
+"""csrc/cuda/ncut.cu and its launcher, on the CPU (conftest.py). On a GPU the tests at the end run
+the kernel itself."""
+
+import math
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+
+from fastseg import backends, soft_ncut
+from fastseg.ops.ncut import _reference
+
+OPTIONS = (3, 40.0, 4.0)  # radius and sigmas
+CASES = [  # B, K, C, H, W; radius
+    ((1, 1, 1, 1, 1), 3),
+    ((2, 3, 3, 5, 45), 3),  # tiles that are not full
+    ((1, 70, 1, 3, 4), 2),  # more planes than the warps of a block hold
+    ((1, 2, 2, 30, 33), 12),  # more neighbours in a column than a chunk has
+    ((1, 2, 1, 6, 7), 1),  # none but itself
+    ((1, 20, 3, 9, 40), 5),
+]
+DTYPES = [torch.float32, torch.float64]
+
+
+@pytest.fixture
+def cuda(launcher) -> ModuleType:
+    return launcher("ncut")
+
+
+def problem(shape, dtype=torch.float32):
+    batch, classes, channels, height, width = shape
+    rng = torch.Generator().manual_seed(0)
+    p = torch.rand((batch, classes, height, width), generator=rng, dtype=dtype)
+    colours = torch.rand((batch, channels, height, width), generator=rng, dtype=dtype) * 255
+    return p, colours
+
+
+def assert_as_exact(actual, p, colours, options):
+    """Within twice the reference's error, and a rounding, of the float64 result."""
+    plain = _reference.ncut_sums(p, colours, *options)
+    exact = _reference.ncut_sums(p.double(), colours.double(), *options)
+    for part, other, expected in zip(actual, plain, exact, strict=True):
+        assert part.shape == expected.shape
+        assert part.dtype == p.dtype
+        assert part.is_contiguous()
+        error, allowed = (
+            (x.cpu().double() - expected).norm() / expected.norm() for x in (part, other)
+        )
+        assert error <= 2 * allowed + 4 * torch.finfo(p.dtype).eps
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("shape", "radius"), CASES)
+def test_equals_the_reference(shape, radius, dtype, cuda, poisoned):
+    p, colours = problem(shape, dtype)
+    options = radius, *OPTIONS[1:]
+    assert_as_exact(cuda.ncut_sums(p, colours, *options), p, colours, options)
+
+
+def test_gradients_of_first_and_second_order(cuda, monkeypatch):
+    monkeypatch.setattr(backends, "load", lambda operator, device, backend: cuda)
+    p, colours = problem((1, 2, 1, 2, 3), torch.float64)
+    loss = lambda p: soft_ncut(p, colours, *OPTIONS, value_range=(0, 255))  # noqa: E731
+    torch.autograd.gradcheck(loss, p.requires_grad_(), fast_mode=True)
+    torch.autograd.gradgradcheck(loss, p, fast_mode=True)
+
+
+def test_any_order_of_threads(host, cuda):
+    """Threads in order, in the opposite order and in random ones: were there a race, some other
+    order would give other bits."""
+    p, colours = problem(CASES[5][0])
+    expected = cuda.ncut_sums(p, colours, *OPTIONS)
+    for host.order in (1, 2, 3):
+        actual = cuda.ncut_sums(p, colours, *OPTIONS)
+        assert all(torch.equal(a, b) for a, b in zip(actual, expected, strict=True))
+
+
+@pytest.mark.parametrize("sanitizer", ["address", "thread"])
+def test_sanitizer(sanitizer, sanitized):
+    """Two images, of more planes than a pass has: no race, and no access outside memory."""
+    sanitized("race_ncut.cpp", sanitizer, "-DPLANES=4")
+
+
+@pytest.mark.parametrize(
+    ("shape", "planes", "passes"),
+    [((2, 3, 1, 5, 45), 4, 1), ((1, 17, 3, 8, 32), 8, 1), ((1, 70, 1, 3, 4), 8, 3)],
+)
+def test_launch(shape, planes, passes, host, cuda):
+    """A tile of an image a block, and again for the planes that are too many; in one launch."""
+    batch, classes, _, height, width = shape
+    cuda.ncut_sums(*problem(shape), *OPTIONS)
+    (launch,) = host.launches
+    tiles = math.ceil(height / 4) * math.ceil(width / 32)
+    assert launch["jobs"] == launch["grid"] == batch * tiles * passes
+    assert (launch["block"], launch["shared"]) == (128, 0)
+    assert (launch["reach"], launch["square"]) == (2, 9)
+    assert launch["classes"] == classes
+    assert cuda.WARPS * planes * passes >= classes
+    assert isinstance(launch["color_rate"], np.float32)
+
+
+def test_fewer_blocks_than_tiles(cuda, monkeypatch):
+    p, colours = problem(CASES[5][0])
+    expected = cuda.ncut_sums(p, colours, *OPTIONS)
+    whole = cuda.launch
+    few = lambda kernel, blocks, *rest, **named: whole(kernel, 2, *rest, **named)  # noqa: E731
+    monkeypatch.setattr(cuda, "launch", few)
+    actual = cuda.ncut_sums(p, colours, *OPTIONS)
+    assert all(torch.equal(a, b) for a, b in zip(actual, expected, strict=True))
+
+
+# --- On a GPU ----------------------------------------------------------------------------------
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("shape", "radius"), [*CASES, ((2, 64, 3, 100, 130), 5)])
+def test_gpu_equals_the_reference(shape, radius, dtype):
+    pytest.importorskip("cupy")
+    from fastseg.ops.ncut import _cuda
+
+    p, colours = problem(shape, dtype)
+    options = radius, *OPTIONS[1:]
+    actual = _cuda.ncut_sums(p.cuda(), colours.cuda(), *options)
+    assert_as_exact(actual, p, colours, options)
+    for part, same in zip(actual, _cuda.ncut_sums(p.cuda(), colours.cuda(), *options), strict=True):
+        assert torch.equal(part, same)

@@ -59,6 +59,6 @@ class AC(Ordered):
     def predict(self, batch: Batch) -> dict[str, torch.Tensor]:
         found = super().predict(batch)
         if self.config.average:
-            maps = self.network(batch.images, self.orderings.tolist())
+            maps = self.network(batch.images, self._chosen)
             found["orderings"] = torch.stack([y.softmax(1) for y in maps]).mean(0).argmax(1)
         return found

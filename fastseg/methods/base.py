@@ -24,7 +24,7 @@ class Method(nn.Module, ABC):
     """
 
     Config: ClassVar[type]  #: a frozen dataclass; it has `lr`, `batch_size` and `epochs` at least
-    variants: ClassVar[tuple[str, ...]]  #: ways to predict, the main one first
+    variants: tuple[str, ...]  #: ways to predict, the main one first
     matching: str = "one_to_one"  #: of clusters with classes, in evaluation
     supervised: ClassVar[bool] = False  #: whether its loss sees labels: only of the upper bound
     pseudo: ClassVar[bool] = False  #: whether its loss sees labels of its own, from `label`

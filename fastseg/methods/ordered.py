@@ -46,7 +46,7 @@ class OrderedConfig:
 class Ordered(Method):
     """A network F = h ∘ g_ar ∘ d that is to say the same of a picture in two orderings."""
 
-    variants = ("pixel",)
+    variants: tuple[str, ...] = ("pixel",)
     orderings: torch.Tensor  #: O
 
     def __init__(self, config: Any, channels: int, classes: int, clusters: int) -> None:

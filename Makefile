@@ -58,7 +58,8 @@ sanitize: venv
 	    grep -q __asan_init fastseg/_native*.so
 	cd build/sanitize && ASAN_OPTIONS=detect_leaks=0 TEST_BACKENDS=native \
 	    LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
-	    $(abspath $(BIN))/python -m pytest --capture=sys --ignore=tests/gpu $(TESTS)
+	    $(abspath $(BIN))/python -m pytest --capture=sys --hypothesis-profile=few \
+	    --ignore=tests/gpu $(TESTS)
 
 wheel: venv
 	$(BIN)/python -m pip wheel -q --no-deps -w dist .

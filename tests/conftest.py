@@ -19,7 +19,10 @@ from fastseg import backends
 # Last, so that an instrumented build of fastseg that stands earlier stays the one tested.
 sys.path.append(str(Path(__file__).parents[1]))
 
-hypothesis.settings.register_profile("tests", derandomize=True, deadline=None, max_examples=20)
+for profile, examples in (("tests", 20), ("few", 5)):
+    hypothesis.settings.register_profile(
+        profile, derandomize=True, deadline=None, max_examples=examples
+    )
 hypothesis.settings.load_profile("tests")
 
 

@@ -1,12 +1,32 @@
 // Pooling over regions on a GPU, a warp a block. Pixels are walked in raster order, 32 at a time
-// for 32 channels; each thread has one channel to itself, so that sums have one order and need no
-// atomics. In the host's bodies (region.h) a thread has vectors of pixels instead.
+// for 32 channels, the next 64 on their way from memory meanwhile; each thread has one channel to
+// itself, so that sums have one order and need no atomics. In the host's bodies (region.h) a thread
+// has vectors of pixels instead.
 
 #ifdef __CUDACC__
 
 constexpr int WARP = 32;
 
 FN int smaller(int a, int b) { return a < b ? a : b; }
+
+// Half precision as it lies in memory; it is read, and results are in float.
+struct Half {
+  unsigned short bits;
+};
+struct Bfloat16 {
+  unsigned short bits;
+};
+#ifndef FLOAT_OF_HALF  // without a header, which CuPy may lack
+#define FLOAT_OF_HALF(value, bits) asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits))
+#endif
+FN float number(float value) { return value; }
+FN double number(double value) { return value; }
+FN float number(Half half) {
+  float value;
+  FLOAT_OF_HALF(value, half.bits);
+  return value;
+}
+FN float number(Bfloat16 half) { return __int_as_float(int(u32(half.bits) << 16)); }
 
 // Pixels x[C][HW], or x[HW][C] if `rows`: of one image, from the first of 32 channels on.
 template <class T>
@@ -37,11 +57,18 @@ struct Job {
   }
 };
 
-// Cells of a rectangle, row by row. A stretch of pixels is one row.
-struct Area {
+// What is walked, cell by cell: a stretch of pixels, or a rectangle row by row.
+struct Stretch {
+  static constexpr bool STRAIGHT = true;
+  int begin, cells;
+
+  FN int pixel(int cell) const { return begin + cell; }
+};
+struct Box {
+  static constexpr bool STRAIGHT = false;
   int top, left, width, cells, pitch;
 
-  FN int pixel(int i) const { return (top + i / width) * pitch + left + i % width; }
+  FN int pixel(int cell) const { return (top + cell / width) * pitch + left + cell % width; }
 };
 
 // Bin i of n, of `size` pixels from `start` on, begins at from(i) and ends at to(i).
@@ -53,45 +80,91 @@ struct Bins {
 };
 
 template <class T>
-struct Tile {
-  T value[WARP][WARP + 1];  // pixel, channel: no two threads meet in a bank either way
-  int pixel[WARP], region[WARP];
-};
+using Tile = T[WARP][WARP + 1];  // pixel, channel: no two threads meet in a bank either way
 
-// f(region − from, pixel, value of this thread's channel) for the area's pixels of regions
-// [from, from + count); returns how many those are.
-template <class T, class F>
-FN int each_value(const Block& block, const Pixels<const T>& x, const int* labels, const Area& area,
-                  int from, int count, Tile<T>& tile, F f) {
-  const int lane = block.thread();
-  int own = 0;
-  for (int first = 0; first < area.cells; first += WARP) {
-    const int cells = smaller(WARP, area.cells - first);
-    block.sync();
-    if (lane < cells) {
-      tile.pixel[lane] = area.pixel(first + lane);
-      tile.region[lane] = labels[tile.pixel[lane]] - from;
-    }
-    block.sync();
-    // Neighbouring threads load neighbours: pixels of a plane, channels of a row. All are under way
-    // before the first is stored.
-    T held[WARP];
+// 32 cells of an area for 32 channels, on their way from memory.
+template <class T>
+struct Ahead {
+  T value[WARP] = {};
+  int region;  // of this thread's cell
+
+  // From cell `first` on, where `region` is less than `count`; `pixel` is that of this thread's.
+  template <class Area>
+  FN void load(const Block& block, const Pixels<const T>& x, const Area& area, int first, int pixel,
+               int count) {
+    const int lane = block.thread();
+    const u32 cells = __ballot_sync(~0u, region < count), channels = u32(low_bits(x.here));
+    // Neighbouring threads load neighbours: pixels of a plane, channels of a row.
+    const u32 wanted = x.rows ? (channels >> lane & 1 ? cells : 0)
+                              : (cells >> lane & 1 ? channels : 0);
+    const bool jumps = x.rows && !Area::STRAIGHT;
+    const T* from = &x.at(x.rows && !jumps ? area.pixel(first) : pixel, x.rows ? lane : 0);
+    const i64 step = x.rows ? x.channels : x.size;
 #pragma unroll
     for (int i = 0; i < WARP; ++i) {
-      const int cell = x.rows ? i : lane, channel = x.rows ? lane : i;
-      held[i] = 0;
-      if (cell < cells && channel < x.here && u32(tile.region[cell]) < u32(count))
-        held[i] = x.at(tile.pixel[cell], channel);
+      if (jumps) from = &x.at(__shfl_sync(~0u, pixel, i), lane);
+      if (wanted >> i & 1) value[i] = *from;
+      from += step;
     }
-#pragma unroll
-    for (int i = 0; i < WARP; ++i) (x.rows ? tile.value[i][lane] : tile.value[lane][i]) = held[i];
-    block.sync();
-    for (int i = 0; i < cells; ++i)
-      if (u32(tile.region[i]) < u32(count)) {
-        ++own;
-        f(tile.region[i], tile.pixel[i], tile.value[i][lane]);
-      }
   }
+};
+
+// Gives each region's result the area's values of this thread's channel, in order. Those of regions
+// [from, from + count) wait in `room`, a value a region and thread; one more takes what is in the
+// place of all other pixels, which are not loaded. Returns how many are loaded.
+template <class Of, class T, class Area>
+FN int pool(const Block& block, const Pixels<const T>& x, const int* labels, const Area& area,
+            int from, int count, Tile<T>& tile, Of* room) {
+  const int lane = block.thread();
+  for (int r = 0; r <= count; ++r) room[r * WARP + lane] = Of::none();
+  Ahead<T> ahead[2];
+  // Of this thread's cell of the tile that is loaded next, on their way themselves.
+  int pixel = 0, label = 0;
+  const auto look = [&](int first) {
+    pixel = 0, label = from - 1;
+    if (first + lane < area.cells) label = labels[pixel = area.pixel(first + lane)];
+  };
+  look(0);
+  int held = count, own = 0;
+  Of of = Of::none();
+  for (int pair = -2 * WARP; pair < area.cells; pair += 2 * WARP)
+#pragma unroll
+    for (int k = 0; k < 2; ++k) {
+      const int first = pair + k * WARP, next = first + 2 * WARP;
+      Ahead<T>& now = ahead[k];
+      const int region = now.region;
+      if (first >= 0) {
+        block.sync();
+#pragma unroll
+        for (int i = 0; i < WARP; ++i) (x.rows ? tile[i][lane] : tile[lane][i]) = now.value[i];
+      }
+      if (next < area.cells) {
+        now.region = u32(label - from) < u32(count) ? label - from : count;
+        now.load(block, x, area, next, pixel, count);
+        look(next + WARP);
+      }
+      if (first < 0 || first >= area.cells) continue;
+      block.sync();
+      own += __popc(__ballot_sync(~0u, region < count));
+      const int before = __shfl_up_sync(~0u, region, 1);
+      const u32 begins = __ballot_sync(~0u, region != (lane ? before : held));
+#pragma unroll
+      for (int i = 0; i < WARP; i += 8) {
+        T value[8];  // several on their way from shared memory
+#pragma unroll
+        for (int j = 0; j < 8; ++j) value[j] = tile[i + j][lane];
+#pragma unroll
+        for (int j = 0; j < 8; ++j) {
+          if (begins >> (i + j) & 1) {
+            room[held * WARP + lane] = of;
+            held = __shfl_sync(~0u, region, i + j);
+            of = room[held * WARP + lane];
+          }
+          of.take(number(value[j]), first + i + j);
+        }
+      }
+    }
+  room[held * WARP + lane] = of;
   return own;
 }
 
@@ -101,24 +174,28 @@ struct Sum {
 
   FN static Sum none() { return {0}; }
   FN void take(T v, int) { value += v; }
-  FN void put(T* out, int*, i64 i) const { out[i] = value; }
+  template <class Area>
+  FN void put(const Area&, T* out, int*, i64 i) const {
+    out[i] = value;
+  }
   FN void join(const T* out, const int*, i64 i) { value += out[i]; }
   FN void floor(T) {}
 };
 
-// The largest value so far and its pixel, −1 before the first; a NaN is larger than all.
+// The largest value so far and its cell, −1 before the first; a NaN is larger than all.
 template <class T>
 struct Best {
   T value;
   int at;
 
   FN static Best none() { return {0, -1}; }
-  FN void take(T v, int pixel) {
-    if (at < 0 || v > value || (v != v && value == value)) value = v, at = pixel;
+  FN void take(T v, int cell) {
+    if (at < 0 || (!(v <= value) && value == value)) value = v, at = cell;
   }
-  FN void put(T* out, int* argmax, i64 i) const {
+  template <class Area>
+  FN void put(const Area& area, T* out, int* argmax, i64 i) const {
     out[i] = value;
-    if (argmax) argmax[i] = at;
+    if (argmax) argmax[i] = at < 0 ? -1 : area.pixel(at);
   }
   FN void join(const T* out, const int* argmax, i64 i) {
     if (argmax[i] >= 0) take(out[i], argmax[i]);
@@ -128,35 +205,24 @@ struct Best {
   }
 };
 
-// All regions at once, over part `part` of the image: their results wait in `room`, a value a
-// region and thread. Each part's results (B,parts,R,C) go to `out`, to be joined.
-template <class Of, class T>
+// All regions at once, over part `part` of the image. Each part's results (B,parts,R,C) go to
+// `out`, to be joined.
+template <class Of, class T, class S>
 FN void pool_parts(const Block& block, const T* x, int rows, const int* labels, int batch,
-                   int channels, int size, int regions, int parts, Tile<T>& tile, Of* room, T* out,
+                   int channels, int size, int regions, int parts, Tile<T>& tile, Of* room, S* out,
                    int* argmax) {
   const int lane = block.thread();
   const i64 jobs = i64(batch) * ((channels + WARP - 1) / WARP) * parts;
   for (i64 j = blockIdx.x; j < jobs; j += gridDim.x) {
     const Job job(j, channels, parts);
     const Pixels<const T> from = job.of(x, size, channels, rows);
-    for (int r = 0; r < regions; ++r) room[r * WARP + lane] = Of::none();
     const int begin = int(size * job.part / parts), end = int(size * (job.part + 1) / parts);
-    int held = 0;
-    Of of = Of::none();
-    each_value(block, from, labels + job.image * size, Area{0, begin, size, end - begin, 0}, 0,
-               regions, tile, [&](int region, int pixel, T value) {
-                 if (region != held) {
-                   room[held * WARP + lane] = of;
-                   of = room[region * WARP + lane];
-                   held = region;
-                 }
-                 of.take(value, pixel);
-               });
-    room[held * WARP + lane] = of;
+    const Stretch stretch{begin, end - begin};
+    pool(block, from, labels + job.image * size, stretch, 0, regions, tile, room);
     if (lane >= from.here) continue;
     const i64 to = (job.image * parts + job.part) * regions * channels + job.tile * WARP + lane;
     for (int r = 0; r < regions; ++r)
-      room[r * WARP + lane].put(out, argmax, to + r * i64(channels));
+      room[r * WARP + lane].put(stretch, out, argmax, to + r * i64(channels));
   }
 }
 
@@ -169,15 +235,15 @@ FN void join_parts(const Block& block, const T* part, const int* part_argmax, in
     const i64 image = i / each, first = image * parts * each + i % each;
     Of of = Of::none();
     for (int k = 0; k < parts; ++k) of.join(part, part_argmax, first + k * each);
-    of.put(out, argmax, i);
+    of.put(Stretch{0, 0}, out, argmax, i);
   }
 }
 
 // One region at a time, by the bins of its box: levels[i]² of them for each i. (B,R,bins,C).
-template <class Of, class T>
+template <class Of, class T, class S>
 FN void pool_bins(const Block& block, const T* x, int rows, const int* labels, const int* boxes,
                   int batch, int channels, int size, int pitch, int regions, const int* levels,
-                  int bins, int has_fill, T fill, Tile<T>& tile, T* out, int* argmax) {
+                  int bins, int has_fill, S fill, Tile<T>& tile, Of* room, S* out, int* argmax) {
   const int lane = block.thread();
   const i64 parts = i64(regions) * bins;
   const i64 jobs = batch * ((channels + WARP - 1) / WARP) * parts;
@@ -191,13 +257,14 @@ FN void pool_bins(const Block& block, const T* x, int rows, const int* labels, c
     const Bins down{box[0], box[2] - box[0], n}, across{box[1], box[3] - box[1], n};
     const int top = down.from(bin / n), left = across.from(bin % n);
     const int height = down.to(bin / n) - top, width = across.to(bin % n) - left;
-    Of of = Of::none();
-    const int own = each_value(block, from, labels + job.image * size,
-                               Area{top, left, width, height * width, pitch}, region, 1, tile,
-                               [&](int, int pixel, T value) { of.take(value, pixel); });
+    const Box box_of_bin{top, left, width, height * width, pitch};
+    const int own =
+        pool(block, from, labels + job.image * size, box_of_bin, region, 1, tile, room);
+    Of of = room[lane];
     if (has_fill && own < height * width) of.floor(fill);
     if (lane < from.here)
-      of.put(out, argmax, (job.image * parts + job.part) * channels + job.tile * WARP + lane);
+      of.put(box_of_bin, out, argmax,
+             (job.image * parts + job.part) * channels + job.tile * WARP + lane);
   }
 }
 

@@ -95,8 +95,8 @@ struct Ahead {
     const int lane = block.thread();
     const u32 cells = __ballot_sync(~0u, region < count), channels = u32(low_bits(x.here));
     // Neighbouring threads load neighbours: pixels of a plane, channels of a row.
-    const u32 wanted = x.rows ? (channels >> lane & 1 ? cells : 0)
-                              : (cells >> lane & 1 ? channels : 0);
+    const u32 wanted =
+        x.rows ? (channels >> lane & 1 ? cells : 0) : (cells >> lane & 1 ? channels : 0);
     const bool jumps = x.rows && !Area::STRAIGHT;
     const T* from = &x.at(x.rows && !jumps ? area.pixel(first) : pixel, x.rows ? lane : 0);
     const i64 step = x.rows ? x.channels : x.size;
@@ -110,13 +110,14 @@ struct Ahead {
 };
 
 // Gives each region's result the area's values of this thread's channel, in order. Those of regions
-// [from, from + count) wait in `room`, a value a region and thread; one more takes what is in the
+// [from, from + count) wait in `room`, a result a region and thread; one more takes what is in the
 // place of all other pixels, which are not loaded. Returns how many are loaded.
-template <class Of, class T, class Area>
+template <class T, class Area, class Room>
 FN int pool(const Block& block, const Pixels<const T>& x, const int* labels, const Area& area,
-            int from, int count, Tile<T>& tile, Of* room) {
+            int from, int count, Tile<T>& tile, const Room& room) {
   const int lane = block.thread();
-  for (int r = 0; r <= count; ++r) room[r * WARP + lane] = Of::none();
+  auto of = room.none();
+  for (int r = 0; r <= count; ++r) room.keep(r * WARP + lane, of);
   Ahead<T> ahead[2];
   // Of this thread's cell of the tile that is loaded next, on their way themselves.
   int pixel = 0, label = 0;
@@ -126,7 +127,6 @@ FN int pool(const Block& block, const Pixels<const T>& x, const int* labels, con
   };
   look(0);
   int held = count, own = 0;
-  Of of = Of::none();
   for (int pair = -2 * WARP; pair < area.cells; pair += 2 * WARP)
 #pragma unroll
     for (int k = 0; k < 2; ++k) {
@@ -156,15 +156,16 @@ FN int pool(const Block& block, const Pixels<const T>& x, const int* labels, con
 #pragma unroll
         for (int j = 0; j < 8; ++j) {
           if (begins >> (i + j) & 1) {
-            room[held * WARP + lane] = of;
+            room.keep(held * WARP + lane, of);
             held = __shfl_sync(~0u, region, i + j);
-            of = room[held * WARP + lane];
+            of = room.of(held * WARP + lane);
+            of.begin(number(value[j]), first + i + j);
           }
           of.take(number(value[j]), first + i + j);
         }
       }
     }
-  room[held * WARP + lane] = of;
+  room.keep(held * WARP + lane, of);
   return own;
 }
 
@@ -172,7 +173,7 @@ template <class T>
 struct Sum {
   T value;
 
-  FN static Sum none() { return {0}; }
+  FN void begin(T, int) {}
   FN void take(T v, int) { value += v; }
   template <class Area>
   FN void put(const Area&, T* out, int*, i64 i) const {
@@ -182,15 +183,26 @@ struct Sum {
   FN void floor(T) {}
 };
 
+template <class T>
+struct Sums {
+  T* value;
+
+  FN static Sum<T> none() { return {0}; }
+  FN Sum<T> of(int i) const { return {value[i]}; }
+  FN void keep(int i, const Sum<T>& of) const { value[i] = of.value; }
+};
+
 // The largest value so far and its cell, −1 before the first; a NaN is larger than all.
 template <class T>
 struct Best {
   T value;
   int at;
 
-  FN static Best none() { return {0, -1}; }
-  FN void take(T v, int cell) {
-    if (at < 0 || (!(v <= value) && value == value)) value = v, at = cell;
+  FN void begin(T v, int cell) {
+    if (at < 0) value = v, at = cell;
+  }
+  FN void take(T v, int cell) {  // not the first
+    if (!(v <= value) && value == value) value = v, at = cell;
   }
   template <class Area>
   FN void put(const Area& area, T* out, int* argmax, i64 i) const {
@@ -198,19 +210,30 @@ struct Best {
     if (argmax) argmax[i] = at < 0 ? -1 : area.pixel(at);
   }
   FN void join(const T* out, const int* argmax, i64 i) {
-    if (argmax[i] >= 0) take(out[i], argmax[i]);
+    if (argmax[i] >= 0) begin(out[i], argmax[i]), take(out[i], argmax[i]);
   }
   FN void floor(T fill) {
     if (at < 0 || value < fill) value = fill, at = -1;
   }
 };
 
+// The last number of unsigned At is that of no cell.
+template <class T, class At>
+struct Bests {
+  T* value;
+  At* at;
+
+  FN static Best<T> none() { return {0, -1}; }
+  FN Best<T> of(int i) const { return {value[i], int(At(at[i] + 1)) - 1}; }
+  FN void keep(int i, const Best<T>& of) const { value[i] = of.value, at[i] = At(of.at); }
+};
+
 // All regions at once, over part `part` of the image. Each part's results (B,parts,R,C) go to
 // `out`, to be joined.
-template <class Of, class T, class S>
+template <class T, class Room, class S>
 FN void pool_parts(const Block& block, const T* x, int rows, const int* labels, int batch,
-                   int channels, int size, int regions, int parts, Tile<T>& tile, Of* room, S* out,
-                   int* argmax) {
+                   int channels, int size, int regions, int parts, Tile<T>& tile, const Room& room,
+                   S* out, int* argmax) {
   const int lane = block.thread();
   const i64 jobs = i64(batch) * ((channels + WARP - 1) / WARP) * parts;
   for (i64 j = blockIdx.x; j < jobs; j += gridDim.x) {
@@ -222,28 +245,29 @@ FN void pool_parts(const Block& block, const T* x, int rows, const int* labels, 
     if (lane >= from.here) continue;
     const i64 to = (job.image * parts + job.part) * regions * channels + job.tile * WARP + lane;
     for (int r = 0; r < regions; ++r)
-      room[r * WARP + lane].put(stretch, out, argmax, to + r * i64(channels));
+      room.of(r * WARP + lane).put(stretch, out, argmax, to + r * i64(channels));
   }
 }
 
 // Results (B,R,C) of parts (B,parts,R,C), in order.
-template <class Of, class T>
+template <class Room, class T>
 FN void join_parts(const Block& block, const T* part, const int* part_argmax, int batch, int parts,
                    i64 each, T* out, int* argmax) {
   for (i64 i = i64(blockIdx.x) * block.threads() + block.thread(); i < batch * each;
        i += i64(gridDim.x) * block.threads()) {
     const i64 image = i / each, first = image * parts * each + i % each;
-    Of of = Of::none();
+    auto of = Room::none();
     for (int k = 0; k < parts; ++k) of.join(part, part_argmax, first + k * each);
     of.put(Stretch{0, 0}, out, argmax, i);
   }
 }
 
 // One region at a time, by the bins of its box: levels[i]² of them for each i. (B,R,bins,C).
-template <class Of, class T, class S>
+template <class T, class Room, class S>
 FN void pool_bins(const Block& block, const T* x, int rows, const int* labels, const int* boxes,
                   int batch, int channels, int size, int pitch, int regions, const int* levels,
-                  int bins, int has_fill, S fill, Tile<T>& tile, Of* room, S* out, int* argmax) {
+                  int bins, int has_fill, S fill, Tile<T>& tile, const Room& room, S* out,
+                  int* argmax) {
   const int lane = block.thread();
   const i64 parts = i64(regions) * bins;
   const i64 jobs = batch * ((channels + WARP - 1) / WARP) * parts;
@@ -258,9 +282,8 @@ FN void pool_bins(const Block& block, const T* x, int rows, const int* labels, c
     const int top = down.from(bin / n), left = across.from(bin % n);
     const int height = down.to(bin / n) - top, width = across.to(bin % n) - left;
     const Box box_of_bin{top, left, width, height * width, pitch};
-    const int own =
-        pool(block, from, labels + job.image * size, box_of_bin, region, 1, tile, room);
-    Of of = room[lane];
+    const int own = pool(block, from, labels + job.image * size, box_of_bin, region, 1, tile, room);
+    auto of = room.of(lane);
     if (has_fill && own < height * width) of.floor(fill);
     if (lane < from.here)
       of.put(box_of_bin, out, argmax,

@@ -83,42 +83,45 @@ extern "C" __global__ void __launch_bounds__(WARP)
     DYNAMIC_SHARED(room);                                                                          \
     __shared__ Tile<T> tile;                                                                       \
     pool_parts(Block{0}, x, rows, labels, batch, channels, size, regions, parts, tile,             \
-               reinterpret_cast<Sum<S>*>(room), out, nullptr);                                     \
+               Sums<S>{reinterpret_cast<S*>(room)}, out, nullptr);                                 \
   }                                                                                                \
   extern "C" __global__ void __launch_bounds__(WARP)                                               \
       region_max_##suffix(const T* x, int rows, const int* labels, int batch, int channels,        \
                           int size, int regions, int parts, S* out, int* argmax) {                 \
     DYNAMIC_SHARED(room);                                                                          \
     __shared__ Tile<T> tile;                                                                       \
+    S* value = reinterpret_cast<S*>(room);                                                         \
+    unsigned short* at = reinterpret_cast<unsigned short*>(value + (regions + 1) * WARP);          \
     pool_parts(Block{0}, x, rows, labels, batch, channels, size, regions, parts, tile,             \
-               reinterpret_cast<Best<S>*>(room), out, argmax);                                     \
+               Bests<S, unsigned short>{value, at}, out, argmax);                                  \
   }                                                                                                \
   extern "C" __global__ void __launch_bounds__(WARP) region_sum_boxes_##suffix(                    \
       const T* x, int rows, const int* labels, const int* boxes, int batch, int channels,          \
       int size, int pitch, int regions, const int* levels, S* out) {                               \
     __shared__ Tile<T> tile;                                                                       \
-    __shared__ Sum<S> room[2 * WARP];                                                              \
+    __shared__ S value[2 * WARP];                                                                  \
     pool_bins(Block{0}, x, rows, labels, boxes, batch, channels, size, pitch, regions, levels, 1,  \
-              0, S(0), tile, room, out, nullptr);                                                  \
+              0, S(0), tile, Sums<S>{value}, out, nullptr);                                        \
   }                                                                                                \
   extern "C" __global__ void __launch_bounds__(WARP) region_max_boxes_##suffix(                    \
       const T* x, int rows, const int* labels, const int* boxes, int batch, int channels,          \
       int size, int pitch, int regions, const int* levels, int bins, int has_fill, S fill, S* out, \
       int* argmax) {                                                                               \
     __shared__ Tile<T> tile;                                                                       \
-    __shared__ Best<S> room[2 * WARP];                                                             \
+    __shared__ S value[2 * WARP];                                                                  \
+    __shared__ int at[2 * WARP];                                                                   \
     pool_bins(Block{0}, x, rows, labels, boxes, batch, channels, size, pitch, regions, levels,     \
-              bins, has_fill, fill, tile, room, out, argmax);                                      \
+              bins, has_fill, fill, tile, Bests<S, int>{value, at}, out, argmax);                  \
   }
-#define JOIN(S, suffix)                                                                            \
-  extern "C" __global__ void region_join_sum_##suffix(const S* part, int batch, int parts,         \
-                                                      i64 each, S* out) {                          \
-    join_parts<Sum<S>>(Block{0}, part, nullptr, batch, parts, each, out, nullptr);                 \
-  }                                                                                                \
-  extern "C" __global__ void region_join_max_##suffix(const S* part, const int* part_argmax,       \
-                                                      int batch, int parts, i64 each, S* out,      \
-                                                      int* argmax) {                               \
-    join_parts<Best<S>>(Block{0}, part, part_argmax, batch, parts, each, out, argmax);             \
+#define JOIN(S, suffix)                                                                       \
+  extern "C" __global__ void region_join_sum_##suffix(const S* part, int batch, int parts,    \
+                                                      i64 each, S* out) {                     \
+    join_parts<Sums<S>>(Block{0}, part, nullptr, batch, parts, each, out, nullptr);           \
+  }                                                                                           \
+  extern "C" __global__ void region_join_max_##suffix(const S* part, const int* part_argmax,  \
+                                                      int batch, int parts, i64 each, S* out, \
+                                                      int* argmax) {                          \
+    join_parts<Bests<S, int>>(Block{0}, part, part_argmax, batch, parts, each, out, argmax);  \
   }
 
 POOL(Half, float, half)
@@ -131,7 +134,8 @@ JOIN(double, double)
 // --- adjoints -----------------------------------------------------------------------------------
 
 // out[p] = z[region of p], 0 in none; PLACED, only where that region's `at` is p. A warp has 32
-// pixels and 32 channels; neighbouring threads write neighbours: pixels of a plane, channels of a row.
+// pixels and 32 channels; neighbouring threads write neighbours: pixels of a plane, channels of a
+// row.
 template <bool ROWS, bool PLACED, class T>
 FN void unpool(const T* z, const int* at, const int* labels, int batch, int channels, int size,
                int regions, T* out) {
@@ -215,22 +219,18 @@ FN void scatter(const Block& block, const T* z, const int* at, int rows, int bat
   }
 }
 
-#define UNPOOL(T, suffix)                                                                    \
-  extern "C" __global__ void region_unpool_##suffix(const T* z, int rows, const int* labels, \
-                                                    int batch, int channels, int size,       \
-                                                    int regions, T* out) {                   \
-    if (rows)                                                                                \
-      unpool<true, false>(z, nullptr, labels, batch, channels, size, regions, out);          \
-    else                                                                                     \
-      unpool<false, false>(z, nullptr, labels, batch, channels, size, regions, out);         \
-  }                                                                                          \
-  extern "C" __global__ void region_place_##suffix(                                          \
-      const T* z, const int* at, int rows, const int* labels, int batch, int channels,       \
-      int size, int regions, T* out) {                                                       \
-    if (rows)                                                                                \
-      unpool<true, true>(z, at, labels, batch, channels, size, regions, out);                \
-    else                                                                                     \
-      unpool<false, true>(z, at, labels, batch, channels, size, regions, out);               \
+#define UNPOOL(T, suffix)                                                                      \
+  extern "C" __global__ void region_unpool_##suffix(const T* z, int rows, const int* labels,   \
+                                                    int batch, int channels, int size,         \
+                                                    int regions, T* out) {                     \
+    if (rows) unpool<true, false>(z, nullptr, labels, batch, channels, size, regions, out);    \
+    else unpool<false, false>(z, nullptr, labels, batch, channels, size, regions, out);        \
+  }                                                                                            \
+  extern "C" __global__ void region_place_##suffix(const T* z, const int* at, int rows,        \
+                                                   const int* labels, int batch, int channels, \
+                                                   int size, int regions, T* out) {            \
+    if (rows) unpool<true, true>(z, at, labels, batch, channels, size, regions, out);          \
+    else unpool<false, true>(z, at, labels, batch, channels, size, regions, out);              \
   }
 #define SCATTER(T, suffix)                                                                  \
   extern "C" __global__ void __launch_bounds__(WARP)                                        \

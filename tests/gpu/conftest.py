@@ -117,7 +117,6 @@ class RawKernel:
     def __init__(self, module: RawModule, name: str):
         self.module, self.name = module, name
         self.kernel = SimpleNamespace(ptr=1)
-        self.max_dynamic_shared_size_bytes = 48 * 1024
         # A kernel of several types is written once, by a macro; that of IEM gives the name too.
         kind = re.sub("_(float|double|half|bfloat16|uint8|rgb|any)$", "_##suffix", name)
         stems = name, "name", kind
@@ -166,7 +165,7 @@ class RawKernel:
     def run(self, grid: tuple[int, ...], block: tuple[int, ...], named: dict, shared_mem: int = 0):
         values = [np.array(value) for value in named.values()]
         pointers = (ctypes.c_void_p * len(values))(*(value.ctypes.data for value in values))
-        assert shared_mem <= self.max_dynamic_shared_size_bytes <= 64 * 1024
+        assert shared_mem <= 48 * 1024
         room = np.full(2 * GUARD + shared_mem, 0xFF, np.uint8)
         at = ctypes.c_void_p(room.ctypes.data + GUARD)
         launch = getattr(self.module.library, f"{self.name}_launch")

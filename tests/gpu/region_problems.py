@@ -28,9 +28,9 @@ def values(shape: tuple[int, ...], dtype: torch.dtype, channels_last: bool) -> t
     return x.to(memory_format=torch.channels_last) if channels_last else x
 
 
-# B, C, H, W, R; the last need more shared memory than every block has, or than there is
+# B, C, H, W, R; the last need more shared memory than there is, in some or in all dtypes
 SHAPES = [(2, 5, 13, 37, 6), (1, 33, 21, 20, 9), (2, 1, 1, 1, 1), (1, 70, 7, 5, 3)]
-SHAPES += [(1, 3, 30, 29, 220), (1, 34, 24, 24, 500)]
+SHAPES += [(1, 3, 30, 29, 200), (1, 34, 24, 24, 500)]
 layouts = pytest.mark.parametrize("channels_last", [False, True], ids=["planes", "rows"])
 shapes = pytest.mark.parametrize("shape", SHAPES, ids=str)
 

@@ -11,14 +11,14 @@ from ._index import RegionIndex, wide, widened
 
 WARP, THREADS = 32, 256  # of a block
 DOWN, ACROSS = 8, 16  # pixels that a block of `region_spread` has, as csrc/region_device_resize.h
-# Bytes of shared memory that every GPU gives a block, and that it gives one which asks for more.
-ROOM, MORE_ROOM = 48 * 1024, 64 * 1024
+ROOM = 48 * 1024  # bytes of shared memory that every GPU gives a block
 # An H200: its multiprocessors, their shared memory, what each block takes of it beyond its own, and
 # as many blocks as have registers. Another card has more turns, and the same results.
 MULTIPROCESSORS, SHARED, RESERVED, MOST_BLOCKS = 132, 228 * 1024, 1024, 16
-# Pixels of the smallest part of an image; as many are read while a part writes the result of a
-# region, which is read once more.
-LEAST_PART, PIXELS_A_REGION = 1024, 4
+# Pixels of a part of an image: few are not worth a join; those of more have no 16-bit number, which
+# is what maxima are kept by. And as many as are read while a part's result of a region is written
+# and read once more.
+LEAST_PART, MOST_PART, PIXELS_A_REGION = 1024, 2**16 - 1, 4
 SUFFIXES = {torch.float64: "double", torch.float32: "float"}
 SUFFIXES |= {torch.float16: "half", torch.bfloat16: "bfloat16"}
 
@@ -76,10 +76,10 @@ def _pool(
     its pixels; else over each region's box."""
     (batch, channels, height, width), regions = x.shape, index.num_regions
     out = [x.new_empty((*index.counts.shape, channels), dtype=dtype) for dtype in dtypes]
-    # An int32 beside a value takes as much as the value; one result is of the pixels in no region.
-    shared = WARP * (regions + 1) * len(out) * out[0].element_size()
+    # One result is of the pixels in no region. A maximum has its place beside it.
+    shared = WARP * (regions + 1) * (out[0].element_size() + 2 * (kind == "max"))
     tile = WARP * (WARP + 1) * x.element_size()
-    if shared + tile > MORE_ROOM:
+    if shared + tile > ROOM:
         bins = () if kind == "sum" else (np.int32(1), np.int32(0), _number(0.0, x))
         _pool_boxes(kind, x, index, _levels((1,), x.device), bins, out)
         return out
@@ -91,11 +91,10 @@ def _pool(
         part = [of.new_empty((batch, parts, regions, channels)) for of in out]
     sizes = map(np.int32, (batch, channels, height * width, regions, parts))
     with on_stream_of(x):
-        kernel = _kernel(kind, x.dtype)
-        if shared + tile > ROOM:
-            kernel.max_dynamic_shared_size_bytes = MORE_ROOM - tile
         where = blocks * parts, WARP
-        launch(kernel, *where, pixels, rows, index.labels, *sizes, *part, shared=shared)
+        launch(
+            _kernel(kind, x.dtype), *where, pixels, rows, index.labels, *sizes, *part, shared=shared
+        )
         if parts > 1:
             each = regions * channels
             where = -(-batch * each // THREADS), THREADS
@@ -106,8 +105,9 @@ def _pool(
 
 def _parts(blocks: int, size: int, regions: int, shared: int) -> int:
     """Of an image of `size` pixels, where its parts are `blocks` times as many blocks: so many that
-    the card is done soonest, all its blocks at a time in turn."""
-    most = max(1, size // max(LEAST_PART, PIXELS_A_REGION * regions))
+    the card is done soonest, which has a number of blocks at a time."""
+    least = -(-size // MOST_PART)
+    most = max(least, size // max(LEAST_PART, PIXELS_A_REGION * regions))
     at_once = MULTIPROCESSORS * min(MOST_BLOCKS, SHARED // (shared + RESERVED))
 
     def pixels(parts: int) -> float:
@@ -115,7 +115,7 @@ def _parts(blocks: int, size: int, regions: int, shared: int) -> int:
         return turns * (size / parts + PIXELS_A_REGION * regions)
 
     # Those that fill one turn, two, …
-    return min((max(1, min(most, n * at_once // blocks)) for n in range(1, 5)), key=pixels)
+    return min((max(least, min(most, n * at_once // blocks)) for n in range(1, 5)), key=pixels)
 
 
 def _pool_boxes(

@@ -82,19 +82,18 @@ struct Bins {
 template <class T>
 using Tile = T[WARP][WARP + 1];  // pixel, channel: no two threads meet in a bank either way
 
-// 32 cells of an area for 32 channels, on their way from memory.
+// 32 cells of an area for 32 channels, on their way from memory. Neighbouring threads have
+// neighbours: pixels of a plane, channels of a row.
 template <class T>
 struct Ahead {
   T value[WARP] = {};
-  int region;  // of this thread's cell
+  int region = 0;  // of this thread's cell
 
-  // From cell `first` on, where `region` is less than `count`; `pixel` is that of this thread's.
+  // From cell `first` on, those of regions less than `count`; `pixel` is this thread's.
   template <class Area>
-  FN void load(const Block& block, const Pixels<const T>& x, const Area& area, int first, int pixel,
+  FN void load(const Pixels<const T>& x, const Area& area, int lane, int first, int pixel,
                int count) {
-    const int lane = block.thread();
     const u32 cells = __ballot_sync(~0u, region < count), channels = u32(low_bits(x.here));
-    // Neighbouring threads load neighbours: pixels of a plane, channels of a row.
     const u32 wanted =
         x.rows ? (channels >> lane & 1 ? cells : 0) : (cells >> lane & 1 ? channels : 0);
     const bool jumps = x.rows && !Area::STRAIGHT;
@@ -107,7 +106,38 @@ struct Ahead {
       from += step;
     }
   }
+
+  FN void store(int rows, int lane, Tile<T>& tile) const {
+#pragma unroll
+    for (int i = 0; i < WARP; ++i) (rows ? tile[i][lane] : tile[lane][i]) = value[i];
+  }
 };
+
+// The result `of` of region `held`, and then those of the regions that follow in a tile, are given
+// the values of this thread's channel, the first of which is of cell `first`. Returns the last one.
+template <class T, class Room, class Of>
+FN int add(const Tile<T>& tile, int lane, int region, int first, const Room& room, int held,
+           Of& of) {
+  const int before = __shfl_up_sync(~0u, region, 1);
+  const u32 begins = __ballot_sync(~0u, region != (lane ? before : held));
+#pragma unroll
+  for (int i = 0; i < WARP; i += 8) {
+    T value[8];  // several on their way from shared memory
+#pragma unroll
+    for (int j = 0; j < 8; ++j) value[j] = tile[i + j][lane];
+#pragma unroll
+    for (int j = 0; j < 8; ++j) {
+      if (begins >> (i + j) & 1) {
+        room.keep(held * WARP + lane, of);
+        held = __shfl_sync(~0u, region, i + j);
+        of = room.of(held * WARP + lane);
+        of.begin(number(value[j]), first + i + j);
+      }
+      of.take(number(value[j]), first + i + j);
+    }
+  }
+  return held;
+}
 
 // Gives each region's result the area's values of this thread's channel, in order. Those of regions
 // [from, from + count) wait in `room`, a result a region and thread; one more takes what is in the
@@ -118,53 +148,34 @@ FN int pool(const Block& block, const Pixels<const T>& x, const int* labels, con
   const int lane = block.thread();
   auto of = room.none();
   for (int r = 0; r <= count; ++r) room.keep(r * WARP + lane, of);
-  Ahead<T> ahead[2];
   // Of this thread's cell of the tile that is loaded next, on their way themselves.
   int pixel = 0, label = 0;
   const auto look = [&](int first) {
     pixel = 0, label = from - 1;
     if (first + lane < area.cells) label = labels[pixel = area.pixel(first + lane)];
   };
-  look(0);
-  int held = count, own = 0;
-  for (int pair = -2 * WARP; pair < area.cells; pair += 2 * WARP)
-#pragma unroll
-    for (int k = 0; k < 2; ++k) {
-      const int first = pair + k * WARP, next = first + 2 * WARP;
-      Ahead<T>& now = ahead[k];
-      const int region = now.region;
-      if (first >= 0) {
-        block.sync();
-#pragma unroll
-        for (int i = 0; i < WARP; ++i) (x.rows ? tile[i][lane] : tile[lane][i]) = now.value[i];
-      }
-      if (next < area.cells) {
-        now.region = u32(label - from) < u32(count) ? label - from : count;
-        now.load(block, x, area, next, pixel, count);
-        look(next + WARP);
-      }
-      if (first < 0 || first >= area.cells) continue;
-      block.sync();
-      own += __popc(__ballot_sync(~0u, region < count));
-      const int before = __shfl_up_sync(~0u, region, 1);
-      const u32 begins = __ballot_sync(~0u, region != (lane ? before : held));
-#pragma unroll
-      for (int i = 0; i < WARP; i += 8) {
-        T value[8];  // several on their way from shared memory
-#pragma unroll
-        for (int j = 0; j < 8; ++j) value[j] = tile[i + j][lane];
-#pragma unroll
-        for (int j = 0; j < 8; ++j) {
-          if (begins >> (i + j) & 1) {
-            room.keep(held * WARP + lane, of);
-            held = __shfl_sync(~0u, region, i + j);
-            of = room.of(held * WARP + lane);
-            of.begin(number(value[j]), first + i + j);
-          }
-          of.take(number(value[j]), first + i + j);
-        }
-      }
+  // Makes way for the next but one; regions of what is in the tile then.
+  const auto turn = [&](Ahead<T>& ahead, int next) {
+    const int region = ahead.region;
+    block.sync();
+    ahead.store(x.rows, lane, tile);
+    if (next < area.cells) {
+      ahead.region = u32(label - from) < u32(count) ? label - from : count;
+      ahead.load(x, area, lane, next, pixel, count);
+      look(next + WARP);
     }
+    block.sync();
+    return region;
+  };
+  Ahead<T> even, odd;
+  int held = count, own = 0;
+  look(0);
+  for (int first = -2 * WARP; first < area.cells; first += WARP) {
+    const int next = first + 2 * WARP, region = first & WARP ? turn(odd, next) : turn(even, next);
+    if (first < 0) continue;
+    own += __popc(__ballot_sync(~0u, region < count));
+    held = add(tile, lane, region, first, room, held, of);
+  }
   room.keep(held * WARP + lane, of);
   return own;
 }

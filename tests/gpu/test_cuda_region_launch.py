@@ -112,7 +112,7 @@ def test_grids_of_large_problems(cuda, monkeypatch):
     assert kinds[4:] == ["unpool", "scatter", "place", "resize", "spread"]
     tiles = batch * channels // 32
     assert [blocks for _, blocks, *_ in asked] == [
-        tiles * 2, -(-batch * regions * channels // 256), tiles * regions,
+        tiles * 6, -(-batch * regions * channels // 256), tiles * regions,
         tiles * regions * 21, tiles * side * side // 256, tiles * -(-side * side // 352),
         tiles * side * side // 256, tiles * regions * 64 // 256, tiles * side * side // 128,
     ]  # fmt: skip

@@ -9,6 +9,12 @@ constexpr int WARP = 32;
 
 FN int smaller(int a, int b) { return a < b ? a : b; }
 
+// p + step, as a number: of 16 bits compilers would make each address anew from an index.
+template <class T>
+FN T* moved(T* p, i64 step) {
+  return reinterpret_cast<T*>(reinterpret_cast<u64>(p) + step * sizeof(T));
+}
+
 // Half precision as it lies in memory; it is read, and results are in float.
 struct Half {
   unsigned short bits;
@@ -103,7 +109,7 @@ struct Ahead {
     for (int i = 0; i < WARP; ++i) {
       if (jumps) from = &x.at(__shfl_sync(~0u, pixel, i), lane);
       if (wanted >> i & 1) value[i] = *from;
-      from += step;
+      from = moved(from, step);
     }
   }
 

@@ -167,7 +167,7 @@ FN void unpool(const T* z, const int* at, const int* labels, int batch, int chan
           if (PLACED) place = known ? at[from] : -1;
         }
         if (wanted >> i & 1) *to = !PLACED || place == pixel + i ? value : T{};
-        to += channels;
+        to = moved(to, channels);
       }
     } else {
       const u32 wanted = lane < cells ? u32(low_bits(pixels.here)) : 0;
@@ -178,7 +178,7 @@ FN void unpool(const T* z, const int* at, const int* labels, int batch, int chan
         T value{};
         if ((known >> i & 1) && (!PLACED || at[from + i] == pixel)) value = z[from + i];
         if (wanted >> i & 1) *to = value;
-        to += size;
+        to = moved(to, size);
       }
     }
   }

@@ -52,8 +52,8 @@ int main() {
     run(region_sum_float, BATCH * tiles * PARTS, WARP, WARP * (REGIONS + 1) * sizeof(Sum<float>),
         from, last, l, BATCH, CHANNELS, SIZE, REGIONS, PARTS, part.data());
     run(region_join_sum_float, 2, 64, 0, parts, BATCH, PARTS, each, sums.data());
-    run(region_max_float, BATCH * tiles * PARTS, WARP, WARP * (REGIONS + 1) * 6,
-        from, last, l, BATCH, CHANNELS, SIZE, REGIONS, PARTS, part.data(), part_at.data());
+    run(region_max_float, BATCH * tiles * PARTS, WARP, WARP * (REGIONS + 1) * 6, from, last, l,
+        BATCH, CHANNELS, SIZE, REGIONS, PARTS, part.data(), part_at.data());
     run(region_join_max_float, 2, 64, 0, parts, parts_at, BATCH, PARTS, each, maxima.data(),
         at.data());
     print("sums", sums), print("maxima", maxima), print("at", at);

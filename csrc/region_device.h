@@ -63,14 +63,17 @@ struct Job {
   }
 };
 
-// What is walked, cell by cell: a stretch of pixels, or a rectangle row by row.
+// What is walked, cell by cell: a stretch of pixels, or a rectangle row by row. AHEAD tiles are
+// loaded meanwhile; rectangles are small, and their blocks many.
 struct Stretch {
-  static constexpr bool STRAIGHT = true;
+  static constexpr int AHEAD = 2;
+  static constexpr bool STRAIGHT = true;  // each cell follows the one before in memory
   int begin, cells;
 
   FN int pixel(int cell) const { return begin + cell; }
 };
 struct Box {
+  static constexpr int AHEAD = 1;
   static constexpr bool STRAIGHT = false;
   int top, left, width, cells, pitch;
 
@@ -160,7 +163,7 @@ FN int pool(const Block& block, const Pixels<const T>& x, const int* labels, con
     pixel = 0, label = from - 1;
     if (first + lane < area.cells) label = labels[pixel = area.pixel(first + lane)];
   };
-  // Makes way for the next but one; regions of what is in the tile then.
+  // Into the tile with what has come, and `next` on its way; the region of this thread's cell.
   const auto turn = [&](Ahead<T>& ahead, int next) {
     const int region = ahead.region;
     block.sync();
@@ -176,8 +179,9 @@ FN int pool(const Block& block, const Pixels<const T>& x, const int* labels, con
   Ahead<T> even, odd;
   int held = count, own = 0;
   look(0);
-  for (int first = -2 * WARP; first < area.cells; first += WARP) {
-    const int next = first + 2 * WARP, region = first & WARP ? turn(odd, next) : turn(even, next);
+  for (int first = -Area::AHEAD * WARP; first < area.cells; first += WARP) {
+    const int next = first + Area::AHEAD * WARP;
+    const int region = Area::AHEAD == 2 && first & WARP ? turn(odd, next) : turn(even, next);
     if (first < 0) continue;
     own += __popc(__ballot_sync(~0u, region < count));
     held = add(tile, lane, region, first, room, held, of);

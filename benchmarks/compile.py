@@ -108,9 +108,9 @@ def triton_launches() -> list[Launch]:
             joint.displaced_joint(fields, fields, 1)
             scores = fields.new_empty((2, 2 * classes, 1024))
             for hard in (False, True):
-                source = scores[:, 0, 0].long()
-                joints, marginals = scoring.pair_terms(scores, source, 1.0, hard)
-                scoring.pair_terms_back(joints, marginals, scores, source, 1.0, hard)
+                partner = scores[:, 0, 0].long()
+                joints, marginals = scoring.pair_terms(scores, partner, 1.0, hard)
+                scoring.pair_terms_back(joints, marginals, scores, partner, 1.0, hard)
             spectra = torch.view_as_complex(fields.new_empty((classes, 2, 16, 9, 2)))
             joint.spectral_products(spectra, spectra)
         for dtype, size in product((torch.float32, torch.float64), ((128, 128), (37, 45), (9, 9))):

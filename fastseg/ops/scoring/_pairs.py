@@ -16,12 +16,12 @@ DEVICES = ("cuda",)  # that have a kernel
 
 define(
     "fastseg::pair_terms",
-    "(Tensor scores, Tensor source, float tau, bool hard, str backend)"
+    "(Tensor scores, Tensor partner, float tau, bool hard, str backend)"
     " -> (Tensor joint, Tensor marginal)",
 )
 define(
     "fastseg::pair_terms_back",
-    "(Tensor of_joint, Tensor of_marginal, Tensor scores, Tensor source, float tau, bool hard,"
+    "(Tensor of_joint, Tensor of_marginal, Tensor scores, Tensor partner, float tau, bool hard,"
     " str backend) -> Tensor",
 )
 
@@ -31,9 +31,7 @@ def terms(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """`pair_terms` of images paired with `partner` (B,) of all ranks'."""
     if group is None and scores.device.type in DEVICES:
-        images = torch.arange(len(partner), device=partner.device)
-        source = torch.empty_like(partner).scatter_(0, partner, images)
-        return pair_terms(scores, source, tau, hard)
+        return pair_terms(scores, partner, tau, hard)
     scores, others = scores.chunk(2, 1)
     if hard:
         label = scores.argmax(1, keepdim=True)
@@ -45,48 +43,48 @@ def terms(
 
 
 def pair_terms(
-    scores: torch.Tensor, source: torch.Tensor, tau: float, hard: bool, backend: str = "auto"
+    scores: torch.Tensor, partner: torch.Tensor, tau: float, hard: bool, backend: str = "auto"
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """t⁺ and t⁻ of `infoseg_loss`, differentiable any number of times.
 
     Args:
         scores: (B,2K,N), float32 or float64: those of image b with its own K global features, then
             with those of its partner.
-        source: (B,), the image whose partner each is: a permutation.
+        partner: (B,), of each image another: a permutation.
         tau, hard: of the assignment.
         backend: "auto", or one of `fastseg.backends.NAMES`.
 
     Returns:
         joint, marginal (B,N).
     """
-    return torch.ops.fastseg.pair_terms(scores, source, tau, hard, backend)
+    return torch.ops.fastseg.pair_terms(scores, partner, tau, hard, backend)
 
 
 @impl("fastseg::pair_terms", ("CPU", "CUDA"))
-def _terms(scores, source, tau, hard, backend):
+def _terms(scores, partner, tau, hard, backend):
     kernel = backends.load("pair_terms", scores.device, backend)
-    return kernel.pair_terms(scores.contiguous(), source, tau, hard)
+    return kernel.pair_terms(scores.contiguous(), partner, tau, hard)
 
 
 @register_fake("fastseg::pair_terms")
-def _terms_fake(scores, source, tau, hard, backend):
+def _terms_fake(scores, partner, tau, hard, backend):
     shape = scores.shape[0], scores.shape[2]
     return scores.new_empty(shape), scores.new_empty(shape)
 
 
 def _keep(ctx, inputs, output) -> None:
-    scores, source, *ctx.options = inputs
-    ctx.save_for_backward(scores, source)
+    scores, partner, *ctx.options = inputs
+    ctx.save_for_backward(scores, partner)
 
 
 def _terms_backward(ctx, of_joint: torch.Tensor, of_marginal: torch.Tensor):
-    scores, source = ctx.saved_tensors
+    scores, partner = ctx.saved_tensors
     *options, backend = ctx.options
     if torch.is_grad_enabled():  # for the second derivative
         back = _reference.pair_terms_back
-        return back(of_joint, of_marginal, scores, source, *options), *([None] * 4)
+        return back(of_joint, of_marginal, scores, partner, *options), *([None] * 4)
     back = torch.ops.fastseg.pair_terms_back
-    grad = back(of_joint, of_marginal, scores, source, *options, backend)
+    grad = back(of_joint, of_marginal, scores, partner, *options, backend)
     return grad, *([None] * 4)
 
 
@@ -94,12 +92,12 @@ register_autograd("fastseg::pair_terms", _terms_backward, setup_context=_keep)
 
 
 @impl("fastseg::pair_terms_back", ("CPU", "CUDA"))
-def _terms_back(of_joint, of_marginal, scores, source, tau, hard, backend):
+def _terms_back(of_joint, of_marginal, scores, partner, tau, hard, backend):
     kernel = backends.load("pair_terms", scores.device, backend)
-    tensors = of_joint.contiguous(), of_marginal.contiguous(), scores.contiguous(), source
+    tensors = of_joint.contiguous(), of_marginal.contiguous(), scores.contiguous(), partner
     return kernel.pair_terms_back(*tensors, tau, hard)
 
 
 @register_fake("fastseg::pair_terms_back")
-def _terms_back_fake(of_joint, of_marginal, scores, source, tau, hard, backend):
+def _terms_back_fake(of_joint, of_marginal, scores, partner, tau, hard, backend):
     return torch.empty_like(scores, memory_format=torch.contiguous_format)

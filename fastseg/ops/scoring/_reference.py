@@ -44,33 +44,31 @@ def info_nce(
 
 
 def pair_terms(
-    scores: torch.Tensor, source: torch.Tensor, tau: float, hard: bool
+    scores: torch.Tensor, partner: torch.Tensor, tau: float, hard: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """See `_pairs.pair_terms`."""
     own, others = scores.chunk(2, 1)
     share = _share(own, tau, hard)
-    marginal = torch.empty_like(scores[:, 0])
-    marginal[source] = (share * others[source]).sum(1)
-    return (share * own).sum(1), marginal
+    return (share * own).sum(1), (share[partner] * others).sum(1)
 
 
 def pair_terms_back(
     of_joint: torch.Tensor,
     of_marginal: torch.Tensor,
     scores: torch.Tensor,
-    source: torch.Tensor,
+    partner: torch.Tensor,
     tau: float,
     hard: bool,
 ) -> torch.Tensor:
     """The gradient of the scores from those of both; differentiable."""
+    source = partner.argsort()  # whose partner each is: `partner` is a permutation
     own, others = scores.chunk(2, 1)
     share, others = _share(own, tau, hard), others[source]
     grad, of_marginal = of_joint[:, None], of_marginal[source][:, None]
     if not hard:
         above, beyond = (x - (share * x).sum(1, keepdim=True) for x in (own, others))
         grad = grad + tau * (grad * above + of_marginal * beyond)
-    # `source` is a permutation: its inverse brings each row to its place.
-    return torch.cat((share * grad, (share * of_marginal)[source.argsort()]), 1)
+    return torch.cat((share * grad, (share * of_marginal)[partner]), 1)
 
 
 def _share(scores: torch.Tensor, tau: float, hard: bool) -> torch.Tensor:

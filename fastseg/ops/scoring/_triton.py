@@ -21,7 +21,7 @@ def _share(b_s, m_k, tau, HARD: tl.constexpr):
 @triton.jit
 def pair_terms_kernel(
     p_scores,  # (B,2K,N)
-    p_source,  # (B,)
+    p_partner,  # (B,)
     p_tau,  # (1,)
     p_joint,  # (B,N)
     p_marginal,  # (B,N)
@@ -33,10 +33,10 @@ def pair_terms_kernel(
     BLOCK_K: tl.constexpr,
     BLOCK_N: tl.constexpr,
 ):
-    """Pixels n … n+BLOCK_N of one image as the partner of another."""
+    """Pixels n … n+BLOCK_N of the partner of one image."""
     blocks = tl.cdiv(N, BLOCK_N)
-    image = (tl.program_id(0) // blocks).to(tl.int64)
-    source = tl.load(p_source + image).to(tl.int64)
+    source = (tl.program_id(0) // blocks).to(tl.int64)
+    image = tl.load(p_partner + source).to(tl.int64)
     o_n = tl.program_id(0) % blocks * BLOCK_N + tl.arange(0, BLOCK_N)
     o_k = tl.arange(0, BLOCK_K)
     m_n, m_k = o_n < N, (o_k < K)[:, None]
@@ -63,11 +63,11 @@ def pair_terms_kernel(
 
 
 def pair_terms(
-    scores: torch.Tensor, source: torch.Tensor, tau: float, hard: bool
+    scores: torch.Tensor, partner: torch.Tensor, tau: float, hard: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """See `_reference.pair_terms`; scores are contiguous, float32 or float64."""
     joint, marginal = scores.new_empty((2, scores.shape[0], scores.shape[2]))
-    _launch(scores, source, tau, hard, joint, marginal, None)
+    _launch(scores, partner, tau, hard, joint, marginal, None)
     return joint, marginal
 
 
@@ -75,19 +75,19 @@ def pair_terms_back(
     of_joint: torch.Tensor,
     of_marginal: torch.Tensor,
     scores: torch.Tensor,
-    source: torch.Tensor,
+    partner: torch.Tensor,
     tau: float,
     hard: bool,
 ) -> torch.Tensor:
     """See `_reference.pair_terms_back`; all are contiguous, float32 or float64."""
     grad = torch.empty_like(scores)
-    _launch(scores, source, tau, hard, of_joint, of_marginal, grad)
+    _launch(scores, partner, tau, hard, of_joint, of_marginal, grad)
     return grad
 
 
 def _launch(
     scores: torch.Tensor,
-    source: torch.Tensor,
+    partner: torch.Tensor,
     tau: float,
     hard: bool,
     joint: torch.Tensor,
@@ -100,7 +100,7 @@ def _launch(
     with torch.cuda.device_of(scores):
         pair_terms_kernel[(batch * triton.cdiv(pixels, block_n),)](
             scores,
-            source,
+            partner,
             _number(tau, scores.dtype, scores.device),
             joint,
             marginal,

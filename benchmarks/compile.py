@@ -92,6 +92,7 @@ def recorded() -> Iterator[list[Launch]]:
 
 def triton_launches() -> list[Launch]:
     """What every family's launchers launch: a line each, at shapes that select every variant."""
+    from fastseg.ops.attention import _triton as attention
     from fastseg.ops.confusion import _triton as confusion
     from fastseg.ops.inpaint import _triton as inpaint
     from fastseg.ops.joint import _triton as joint
@@ -100,6 +101,9 @@ def triton_launches() -> list[Launch]:
     from fastseg.ops.scoring import _triton as scoring
 
     with recorded() as launches:
+        for dtype, size in product((torch.float32, torch.float64, torch.bfloat16), (128, 40)):
+            x = torch.empty((2, 3, 1600, size), dtype=dtype, device="meta")
+            attention.reorder(x, x[0, 0, :, 0].long())
         for dtype, count in product((torch.uint8, torch.int32, torch.int64), (6, 27, 60)):
             labels = torch.empty((2, 128, 128), dtype=dtype, device="meta")
             confusion.confusion(labels, labels, count, count, -1)

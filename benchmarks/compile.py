@@ -101,8 +101,8 @@ def triton_launches() -> list[Launch]:
     from fastseg.ops.scoring import _triton as scoring
 
     with recorded() as launches:
-        for dtype, size in product((torch.float32, torch.float64, torch.bfloat16), (128, 40)):
-            x = torch.empty((2, 3, 1600, size), dtype=dtype, device="meta")
+        for dtype, d in product((torch.float32, torch.float64, torch.bfloat16), (128, 40)):
+            x = torch.empty((2, 3, 1600, d), dtype=dtype, device="meta")
             attention.reorder(x, x[0, 0, :, 0].long())
         for dtype, count in product((torch.uint8, torch.int32, torch.int64), (6, 27, 60)):
             labels = torch.empty((2, 128, 128), dtype=dtype, device="meta")

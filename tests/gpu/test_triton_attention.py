@@ -55,13 +55,13 @@ def test_any_layout(device):
 @pytest.mark.parametrize("ordering", [2, 5, 16])
 def test_attention_and_its_block(ordering, device, monkeypatch):
     """In order by the kernel, values and gradients: as PyTorch puts them."""
-    q, k, v = problem((3, 2, 2, 5 * 7, 4), device)[0].unbind()
+    tokens = problem((3, 2, 2, 5 * 7, 4), device)[0]
     torch.manual_seed(0)
     block = OrderedAttention(4, heads=2, backend="torch").to(device)
 
     def run():
-        given = [x.detach().requires_grad_() for x in (q, k, v)]
-        seen = ordered_attention(*given, 5, 7, ordering, backend="torch")
+        q, k, v = given = [x.detach().requires_grad_() for x in tokens]
+        seen = ordered_attention(q, k, v, 5, 7, ordering, backend="torch")
         after = block(seen[:, 0].mT.unflatten(2, (5, 7)), ordering)
         return seen, after, *torch.autograd.grad(after.square().sum(), given)
 

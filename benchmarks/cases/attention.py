@@ -1,6 +1,7 @@
 """Attention in the order of a scan, forward and backward."""
 
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from functools import partial
 from typing import Any
 
@@ -8,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 import fastseg
+from fastseg.nn import OrderedAttention
 from fastseg.ops.attention import _reference
 from fastseg.orderings import attention_mask, permutation, ranks
 
@@ -112,6 +114,55 @@ def ordered_attention(setup: Setup) -> Iterator[Problem]:
             aim = Aim("ratio", 0.95) if "causal" in way else None
             options = GOALS.get(way), memory if measured else None, aim
             ways.append(Variant(way, run, partial(same, work), *options))
+        kind = "zigzag" if ordering > 8 else "raster"
+        sizes = f"B={batch}, {heads} heads of {d}, {side}×{side}, {kind}"
+        yield Problem(f"{sizes}, forward and backward", "call", ways, gate)
+
+
+def through_block(
+    block: OrderedAttention, ordering: int, x: torch.Tensor, grad: torch.Tensor
+) -> list[torch.Tensor]:
+    """Value, and gradients of x and the parameters."""
+    x, grad = (tensor.detach().to(block.qkv.weight.dtype) for tensor in (x, grad))
+    out = block(x.requires_grad_(), ordering)
+    return [out.detach(), *torch.autograd.grad(out, (x, *block.parameters()), grad)]
+
+
+@case("attention_block", "gpu", operator="ordered_attention")
+def attention_block(setup: Setup) -> Iterator[Problem]:
+    """AC's block, which moves the pixels once for all its maps, against itself in order already."""
+    dtype = dtype_on(setup.device)
+    for batch, heads, side, d, ordering in QUICK_SHAPES if setup.quick else GPU_SHAPES:
+        torch.manual_seed(0)
+        channels = heads * d
+        block = OrderedAttention(channels, heads=heads, backend=setup.backend)
+        block.to(setup.device, dtype)
+        exact = deepcopy(block).double()
+        exact.backend = "reference"
+        shape = batch, side, side, channels
+        x, grad = (torch.randn(shape).to(setup.device, dtype).movedim(3, 1) for _ in range(2))
+        orderings = {"fastseg": ordering, "in order already": 1}
+
+        def gate(
+            results: dict[str, Any], orderings=orderings, exact=exact, given=(x, grad)
+        ) -> None:
+            for name, result in results.items():
+                expected = through_block(exact, orderings[name], *given)
+                require_close({name: result}, expected, TOLERANCE[dtype])
+
+        pixels, pairs = batch * side**2, batch * heads * side**2 * (side**2 + 1) // 2
+        # Five maps of C to C, three products of each; as above of the pairs.
+        flops = 3 * 5 * 2 * pixels * channels**2 + 7 * 2 * pairs * d
+        work = Work(1, flops, 4 * pixels * channels * dtype.itemsize, "bf16")
+        ways = [
+            Variant(
+                name,
+                partial(through_block, block, way, x, grad),
+                partial(same, work),
+                aim=Aim("ratio", 0.95) if name != "fastseg" else None,
+            )
+            for name, way in orderings.items()
+        ]
         kind = "zigzag" if ordering > 8 else "raster"
         sizes = f"B={batch}, {heads} heads of {d}, {side}×{side}, {kind}"
         yield Problem(f"{sizes}, forward and backward", "call", ways, gate)

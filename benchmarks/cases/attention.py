@@ -34,6 +34,16 @@ def dtype_on(device: str) -> torch.dtype:
     return torch.float32 if device == "cpu" else torch.bfloat16
 
 
+def shapes_of(setup: Setup) -> tuple[tuple[int, ...], ...]:
+    return QUICK_SHAPES if setup.quick else GPU_SHAPES if setup.gpu else SHAPES
+
+
+def words(shape: tuple[int, ...]) -> str:
+    batch, heads, side, d, ordering = shape
+    kind = "zigzag" if ordering > 8 else "raster"
+    return f"B={batch}, {heads} heads of {d}, {side}×{side}, {kind}, forward and backward"
+
+
 def both_ways(attention: Callable, inputs: list[torch.Tensor], *options: Any) -> list[torch.Tensor]:
     """Value, and gradients of q, k and v."""
     *inputs, grad = inputs
@@ -87,8 +97,8 @@ def ordered_attention(setup: Setup) -> Iterator[Problem]:
     # On a GPU ours is PyTorch's in order; FlexAttention is for GPUs.
     left_out = "PyTorch, in order" if setup.gpu else "FlexAttention"
     dtype = dtype_on(setup.device)
-    for shape in QUICK_SHAPES if setup.quick else GPU_SHAPES if setup.gpu else SHAPES:
-        batch, heads, side, d, ordering = shape
+    for shape in shapes_of(setup):
+        batch, heads, side, d, _ = shape
         pairs = batch * heads * side**2 * (side**2 + 1) // 2
         # Two products of each pair forward, five backward.
         traffic = 8 * batch * heads * side**2 * d * dtype.itemsize
@@ -114,9 +124,7 @@ def ordered_attention(setup: Setup) -> Iterator[Problem]:
             aim = Aim("ratio", 0.95) if "causal" in way else None
             options = GOALS.get(way), memory if measured else None, aim
             ways.append(Variant(way, run, partial(same, work), *options))
-        kind = "zigzag" if ordering > 8 else "raster"
-        sizes = f"B={batch}, {heads} heads of {d}, {side}×{side}, {kind}"
-        yield Problem(f"{sizes}, forward and backward", "call", ways, gate)
+        yield Problem(words(shape), "call", ways, gate)
 
 
 def through_block(
@@ -128,19 +136,20 @@ def through_block(
     return [out.detach(), *torch.autograd.grad(out, (x, *block.parameters()), grad)]
 
 
-@case("attention_block", "gpu", operator="ordered_attention")
+@case("attention_block", "cpu", "gpu", operator="ordered_attention")
 def attention_block(setup: Setup) -> Iterator[Problem]:
     """AC's block, which moves the pixels once for all its maps, against itself in order already."""
-    dtype = dtype_on(setup.device)
-    for batch, heads, side, d, ordering in QUICK_SHAPES if setup.quick else GPU_SHAPES:
-        torch.manual_seed(0)
+    dtype, precision = dtype_on(setup.device), "bf16" if setup.gpu else "fp32"
+    for shape in shapes_of(setup):
+        batch, heads, side, d, ordering = shape
         channels = heads * d
+        torch.manual_seed(0)
         block = OrderedAttention(channels, heads=heads, backend=setup.backend)
         block.to(setup.device, dtype)
         exact = deepcopy(block).double()
         exact.backend = "reference"
-        shape = batch, side, side, channels
-        x, grad = (torch.randn(shape).to(setup.device, dtype).movedim(3, 1) for _ in range(2))
+        pictures = torch.randn(2, batch, side, side, channels).to(setup.device, dtype)
+        x, grad = pictures.movedim(4, 2).unbind()  # in channels last
         orderings = {"fastseg": ordering, "in order already": 1}
 
         def gate(
@@ -153,7 +162,7 @@ def attention_block(setup: Setup) -> Iterator[Problem]:
         pixels, pairs = batch * side**2, batch * heads * side**2 * (side**2 + 1) // 2
         # Five maps of C to C, three products of each; as above of the pairs.
         flops = 3 * 5 * 2 * pixels * channels**2 + 7 * 2 * pairs * d
-        work = Work(1, flops, 4 * pixels * channels * dtype.itemsize, "bf16")
+        work = Work(1, flops, 4 * pixels * channels * dtype.itemsize, precision)
         ways = [
             Variant(
                 name,
@@ -163,6 +172,4 @@ def attention_block(setup: Setup) -> Iterator[Problem]:
             )
             for name, way in orderings.items()
         ]
-        kind = "zigzag" if ordering > 8 else "raster"
-        sizes = f"B={batch}, {heads} heads of {d}, {side}×{side}, {kind}"
-        yield Problem(f"{sizes}, forward and backward", "call", ways, gate)
+        yield Problem(words(shape), "call", ways, gate)

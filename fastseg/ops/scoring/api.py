@@ -201,7 +201,9 @@ def _weights(weights: torch.Tensor | None, L: torch.Tensor, like: torch.Tensor) 
 
 
 def _mean(x: torch.Tensor, weights: torch.Tensor, group: Any = None) -> torch.Tensor:
-    total, weight = sum_over(torch.stack(((x * weights).sum(), weights.sum())), group)
+    total, weight = (x * weights).sum(), weights.sum()
+    if group is not None:
+        total, weight = sum_over(torch.stack((total, weight)), group)
     return total / torch.where(weight > 0, weight, 1)
 
 

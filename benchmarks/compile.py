@@ -113,8 +113,8 @@ def triton_launches() -> list[Launch]:
             scores = fields.new_empty((2, 2 * classes, 1024))
             for hard in (False, True):
                 partner = scores[:, 0, 0].long()
-                joints, marginals = scoring.pair_terms(scores, partner, 1.0, hard)
-                scoring.pair_terms_back(joints, marginals, scores, partner, 1.0, hard)
+                terms = scoring.pair_terms(scores, partner, 1.0, hard)
+                scoring.pair_terms_back(terms, scores, partner, 1.0, hard)
             spectra = torch.view_as_complex(fields.new_empty((classes, 2, 16, 9, 2)))
             joint.spectral_products(spectra, spectra)
         for dtype, size in product((torch.float32, torch.float64), ((128, 128), (37, 45), (9, 9))):

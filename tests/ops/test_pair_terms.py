@@ -60,7 +60,7 @@ def test_the_loss_is_the_same_with_it(estimator, assignment, weighted, monkeypat
 def test_both_ends_of_its_softplus(t, dtype):
     """sp(−t) = e⁻ᵗ for large t, which 1 + e⁻ᵗ loses; sp(t) = t."""
     terms = torch.tensor([[t]], dtype=dtype)
-    loss = _unweighted(terms, -terms, "jsd").item()
+    loss = _unweighted(torch.stack((-terms, -terms)), "jsd").item()
     expected = 2 * (math.log1p(math.exp(-t)) if t > 0 else math.log1p(math.exp(t)) - t)
     assert loss == pytest.approx(expected, rel=4 * torch.finfo(dtype).eps, abs=0)
 

@@ -169,24 +169,26 @@ def loss_of_pairs(
     every, _ = rows_over(H, group)
     # One product reads L once for both kinds of pairs.
     scores = _scores(L, torch.cat((H, every.index_select(0, partner)), 1))
-    joint, marginal = _pairs.terms(scores, partner, tau, assignment == "hard", group)
+    terms = _pairs.terms(scores, partner, tau, assignment == "hard", group)
     if weights is None and group is None and L.device.type in _pairs.DEVICES:
-        return _unweighted(joint, marginal, estimator)
+        return _unweighted(terms, estimator)
+    joint, marginal = terms.unbind()
     own = _weights(weights, L, joint)
     pair = own * rows_over(own, group)[0][partner]
     if estimator == "jsd":  # sp(t) = −logsigmoid(−t), exact at both ends
-        together = _mean(-F.logsigmoid(joint), own, group)
+        together = _mean(-F.logsigmoid(-joint), own, group)
         return together + _mean(-F.logsigmoid(-marginal), pair, group)
     bounds = _log_mean_exp(*(rows_over(x, group)[0] for x in (marginal, pair)))
     pixels = rows_over(own, group)[0].sum(0) * (rows_over(pair, group)[0] > 0).any(0)
-    return _mean(bounds, pixels) - _mean(joint, own, group)
+    return _mean(bounds, pixels) + _mean(joint, own, group)
 
 
-def _unweighted(joint: torch.Tensor, marginal: torch.Tensor, estimator: str) -> torch.Tensor:
+def _unweighted(terms: torch.Tensor, estimator: str) -> torch.Tensor:
     """The loss where all patches count alike, in as few launches as may be."""
     if estimator == "jsd":  # exact at both ends, as e⁸⁰ is finite and 1 far below its rounding
-        return F.softplus(-joint, 1, 80).mean() + F.softplus(marginal, 1, 80).mean()
-    return (marginal.logsumexp(0) - math.log(len(marginal))).mean() - joint.mean()
+        return F.softplus(terms, 1, 80).mean((1, 2)).sum()
+    joint, marginal = terms.unbind()
+    return (marginal.logsumexp(0) - math.log(len(marginal))).mean() + joint.mean()
 
 
 def _weights(weights: torch.Tensor | None, L: torch.Tensor, like: torch.Tensor) -> torch.Tensor:

@@ -195,7 +195,7 @@ def compile_triton(name: str, source: Any, options: dict[str, Any], arch: int) -
 
 
 # What a source's launcher asks for.
-CUDA_OPTIONS = {"slic": ["--fmad=false"]}
+CUDA_OPTIONS = {"ncut": ["--ftz=true"], "slic": ["--fmad=false"]}
 
 
 def cuda_sources() -> list[Path]:

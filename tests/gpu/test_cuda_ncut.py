@@ -96,7 +96,7 @@ def test_launch(shape, planes, passes, host, cuda):
     assert (launch["block"], launch["shared"]) == (128, 0)
     assert (launch["reach"], launch["square"]) == (2, 9)
     assert launch["classes"] == classes
-    assert cuda.WARPS * planes * passes >= classes
+    assert cuda.CREWS * planes * passes >= classes
     assert isinstance(launch["color_rate"], np.float32)
 
 

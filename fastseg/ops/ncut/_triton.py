@@ -12,6 +12,7 @@ import triton
 import triton.language as tl
 
 from ._disc import rate, reach
+from ._reference import ncut_back as ncut_back
 
 
 @triton.jit

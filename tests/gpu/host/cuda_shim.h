@@ -190,6 +190,15 @@ inline double __shfl_xor_sync(unsigned, double value, int step) {
   return other;
 }
 
+template <class T>
+T __shfl_sync(unsigned, T value, int lane) {
+  shim::lanes[threadIdx.x] = value;
+  shim::wait(shim::WARP);
+  const T other = T(shim::lanes[threadIdx.x / 32 * 32 + lane]);
+  shim::wait(shim::WARP);
+  return other;
+}
+
 inline void __syncwarp() { shim::wait(shim::WARP); }
 inline unsigned __ballot_sync(unsigned, bool set) {
   const unsigned lane = threadIdx.x % 32, first = threadIdx.x - lane;

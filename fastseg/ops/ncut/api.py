@@ -107,7 +107,9 @@ def _ncut_sums(p, image, lo, hi, radius, sigma_color, sigma_space, backend):
     if (lo, hi) != (0, 255):
         colours = (colours - lo) * (255 / (hi - lo))
     with torch.autocast(p.device.type, enabled=False):
-        return kernel.ncut_sums(p.contiguous(), colours.contiguous(), radius, sigma_color, sigma_space)
+        return kernel.ncut_sums(
+            p.contiguous(), colours.contiguous(), radius, sigma_color, sigma_space
+        )
 
 
 @register_fake("fastseg::ncut_sums")
@@ -132,7 +134,8 @@ def _ncut_sums_backward(ctx, of_inner, of_outer, of_filtered, _):
     grad = None
     if of_inner is not None or of_outer is not None:
         of_inner, of_outer = (
-            degree.new_zeros(filtered.shape[:2]) if of is None else of for of in (of_inner, of_outer)
+            degree.new_zeros(filtered.shape[:2]) if of is None else of
+            for of in (of_inner, of_outer)
         )
         if torch.is_grad_enabled():  # for the second derivative
             grad = _reference.ncut_back(of_inner, of_outer, filtered, degree)

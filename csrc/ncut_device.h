@@ -156,10 +156,11 @@ struct Values {
 template <class T>
 FN void measure(const Cut<T>& cut, T (&distances)[SPAN][SPAN]) {
   for (int i = int(threadIdx.x); i < SPAN * SPAN; i += Shape<T>::THREADS) {
-    const int dy = cut.below + i / SPAN - SIDE, dx = cut.aside + i % SPAN - SIDE;
+    const int row = i / SPAN, column = i % SPAN;
+    const int dy = cut.below + row - SIDE, dx = cut.aside + column - SIDE;
     // Squares beside each other share a column, which is of the inner one.
     const bool counts = dy * dy + dx * dx < cut.square && abs(dx) > abs(cut.aside) - SIDE;
-    distances[i / SPAN][i % SPAN] = counts ? -cut.space_rate * T(dy * dy + dx * dx) : T(-1e30);
+    distances[row][column] = counts ? -cut.space_rate * T(dy * dy + dx * dx) : T(-1e30);
   }
 }
 
@@ -236,14 +237,14 @@ FN void add_row(const Cut<T>& cut, int y, const Room<T>& room, int half, Sums<T>
     for (int i = 0; i < 3; ++i) value[k][i] = room.values[half][plane + k * SHARE][quad + i];
 #pragma unroll
   for (int s = CREWS - 1; s >= 0; --s) {
+    const int d = TURN + s * CREWS, own = y + SIDE - d;
+    if (own < cut.top || own >= cut.bottom) continue;
     if (TURN == 0) {  // a new row; the others move up
 #pragma unroll
       for (int k = 0; k < EACH; ++k)
 #pragma unroll
         for (int e = 0; e < 4; ++e) sums.rows[s][k][e] = s ? sums.rows[s - 1][k][e] : T(0);
     }
-    const int d = TURN + s * CREWS, own = y + SIDE - d;
-    if (own < cut.top || own >= cut.bottom) continue;
 #pragma unroll
     for (int i = 0; i < SPAN; ++i) {
       if ((d - SIDE) * (d - SIDE) + (i - SIDE) * (i - SIDE) >= SQUARE) continue;

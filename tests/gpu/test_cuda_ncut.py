@@ -10,6 +10,7 @@ import torch
 
 from fastseg import backends, soft_ncut
 from fastseg.ops.ncut import _reference
+from tests.ops.ncut_problems import gradients
 
 OPTIONS = (3, 40.0, 4.0)  # radius and sigmas
 CASES = [  # B, K, C, H, W; radius
@@ -134,7 +135,7 @@ SHAPES = [(1, 1, 1, 1), (2, 3, 5, 45), (1, 17, 37, 29)]  # more planes and pixel
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_gradient_equals_the_reference(shape, dtype, cuda, host, poisoned, monkeypatch):
-    inputs = gradients(shape, dtype)
+    inputs = gradients(*shape, dtype)
     expected = _reference.ncut_back(*inputs)
     grad = cuda.ncut_back(*inputs)
     assert torch.allclose(grad, expected, rtol=4 * torch.finfo(dtype).eps, atol=0)
@@ -145,13 +146,6 @@ def test_gradient_equals_the_reference(shape, dtype, cuda, host, poisoned, monke
     few = lambda kernel, blocks, *rest: whole(kernel, 2, *rest)  # noqa: E731
     monkeypatch.setattr(cuda, "launch", few)
     assert torch.equal(cuda.ncut_back(*inputs), grad)
-
-
-def gradients(shape, dtype):
-    rng = torch.Generator().manual_seed(0)
-    batch, classes, height, width = shape
-    shapes = (batch, classes), (batch, classes), shape, (batch, height, width)
-    return [torch.rand(s, generator=rng, dtype=dtype) for s in shapes]
 
 
 # --- On a GPU ----------------------------------------------------------------------------------
@@ -179,6 +173,6 @@ def test_gpu_gradient_equals_the_reference(shape, dtype):
     pytest.importorskip("cupy")
     from fastseg.ops.ncut import _cuda
 
-    inputs = gradients(shape, dtype)
+    inputs = gradients(*shape, dtype)
     grad = _cuda.ncut_back(*(x.cuda() for x in inputs)).cpu()
     assert torch.allclose(grad, _reference.ncut_back(*inputs), rtol=4 * torch.finfo(dtype).eps)

@@ -293,7 +293,6 @@ template <class T>
 FN void cut_square(const Cut<T>& cut, bool anew, Room<T>& room, Sums<T>& sums, T* filtered,
                    T* degree) {
   constexpr int THREADS = Shape<T>::THREADS, TASKS = (Affinities<T>::TASKS - 1) / THREADS + 1;
-  __syncthreads();  // the room may be written again
   measure(cut, room.distances);
   Values<T> values(cut);
   Affinities<T> affinities[TASKS];
@@ -304,7 +303,7 @@ FN void cut_square(const Cut<T>& cut, bool anew, Room<T>& room, Sums<T>& sums, T
 #pragma unroll
     for (int i = 0; i < TASKS; ++i) affinities[i].next(cut, y, room.weights[half], room);
   };
-  __syncthreads();
+  __syncthreads();  // and nobody adds the last row of the square before
   int y = cut.top - SIDE, turn = (CREWS - cut.warp % CREWS) % CREWS;
   prepare(y, 0);
   for (int half = 0; y < cut.bottom + SIDE; ++y, half ^= 1) {

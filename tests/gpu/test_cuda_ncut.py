@@ -102,9 +102,16 @@ def test_launch(shape, planes, groups, passes, host, cuda):
     assert launch["whole"] == (width % 4 == 0)
     assert 4 * planes * groups * passes >= classes
     assert isinstance(launch["color_rate"], np.float32)
-    sizes = {"PLANES": planes, "GROUPS": groups, "SQUARE": 9, "CHANNELS": channels}
+    sizes = {"PLANES": planes, "GROUPS": groups, "CHANNELS": channels, "SQUARE": 9}
     options = *(f"-D{name}={size}" for name, size in sizes.items()), "--ftz=true"
     assert ("ncut", "-std=c++17", *options) in host.libraries
+
+
+@pytest.mark.parametrize("sigmas", [(1e30, 1e30), (10.0, 1e-30), (1e-30, 4.0)])
+def test_rates_beyond_the_dtype(sigmas, cuda):
+    """Affinities that are all 1, or 0 but for a pixel's own; none to what is outside the image."""
+    p, colours = problem((1, 2, 1, 6, 7))
+    assert_as_exact(cuda.ncut_sums(p, colours, 3, *sigmas), p, colours, (3, *sigmas))
 
 
 def test_unaligned_memory(cuda, host):
@@ -135,7 +142,7 @@ SHAPES = [(1, 1, 1, 1), (2, 3, 5, 45), (1, 17, 37, 29)]  # more planes and pixel
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_gradient_equals_the_reference(shape, dtype, cuda, host, poisoned, monkeypatch):
-    inputs = gradients(*shape, dtype)
+    inputs = gradients(shape, dtype)
     expected = _reference.ncut_back(*inputs)
     grad = cuda.ncut_back(*inputs)
     assert torch.allclose(grad, expected, rtol=4 * torch.finfo(dtype).eps, atol=0)
@@ -173,6 +180,6 @@ def test_gpu_gradient_equals_the_reference(shape, dtype):
     pytest.importorskip("cupy")
     from fastseg.ops.ncut import _cuda
 
-    inputs = gradients(*shape, dtype)
+    inputs = gradients(shape, dtype)
     grad = _cuda.ncut_back(*(x.cuda() for x in inputs)).cpu()
     assert torch.allclose(grad, _reference.ncut_back(*inputs), rtol=4 * torch.finfo(dtype).eps)

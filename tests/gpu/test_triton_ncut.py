@@ -128,7 +128,7 @@ def test_launch(shape):
 @pytest.mark.parametrize("shape", [(1, 1, 1, 1), (2, 3, 5, 31), (1, 2, 37, 45)])
 def test_gradient(shape, dtype, device):
     """Equals the reference's; and again with NaN around what is read, known values around it."""
-    inputs = [x.to(device) for x in gradients(*shape, dtype)]
+    inputs = [x.to(device) for x in gradients(shape, dtype)]
     expected = _reference.ncut_back(*inputs)
     grad = _triton.ncut_back(*inputs)
     assert torch.allclose(grad, expected, rtol=4 * torch.finfo(dtype).eps, atol=0)

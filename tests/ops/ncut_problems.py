@@ -13,11 +13,11 @@ def problem(batch, classes, channels, height, width, seed=0, dtype=torch.float32
     return p, (flat + torch.randint(0, 20, flat.shape, generator=rng)).to(torch.uint8)
 
 
-def gradients(batch, classes, height, width, dtype=torch.float32):
-    """What `ncut_back` takes: the sums' gradients, filtered planes and degrees."""
+def gradients(shape, dtype):
+    """What `ncut_back` takes, of `shape` (B,K,H,W)."""
     rng = torch.Generator().manual_seed(0)
-    sums, pixels = (batch, classes), (height, width)
-    shapes = sums, sums, sums + pixels, (batch, *pixels)
+    batch, classes, *pixels = shape
+    shapes = (batch, classes), (batch, classes), shape, (batch, *pixels)
     return [torch.rand(shape, generator=rng, dtype=dtype) for shape in shapes]
 
 

@@ -1,4 +1,4 @@
-"""GPU launchers of csrc/cuda/ncut.cu."""
+"""GPU launchers of csrc/cuda/ncut.cu and ncut_back.cu."""
 
 import math
 
@@ -14,7 +14,7 @@ from ._disc import rate, reach
 DOWN, SIDE, CREWS = 32, 4, 3
 # As csrc/cuda/ncut_back.cu has it: threads, pixels and planes of a block.
 THREADS, PIXELS, PLANES = 256, 1024, 8
-_SUFFIX = {torch.float32: "float", torch.float64: "double"}
+SUFFIX = {torch.float32: "float", torch.float64: "double"}
 
 
 def ncut_sums(
@@ -23,41 +23,49 @@ def ncut_sums(
     """See `_reference.ncut_sums`; both are contiguous, float32 or float64."""
     batch, classes, height, width = p.shape
     filtered, degree = torch.empty_like(p), p.new_empty((batch, height, width))
-    most = reach(radius, height, width)
-    # A thread has up to four planes, and four of a warp have the same pixels; one, and eight.
-    wide = p.dtype == torch.float64
-    across, share, planes, groups = (16, 8, 1, 2) if wide else (32, 4, 4, 4)
-    warps = -(-classes // (share * planes))
-    passes = -(-warps // groups)
-    groups = -(-warps // passes)
-    planes = -(-classes // (share * groups * passes))
+    across, planes, groups, passes = _shares(classes, p.dtype)
     strips, parts = -(-width // across), -(-height // DOWN)
     jobs = batch * strips * parts * passes
-    # Neighbours outside the image have no affinity, without being asked for.
-    margin = (most + 2 * SIDE + 3) // 4 * 4
-    beyond = strips * across - width
-    colours = F.pad(colours, (margin, margin + beyond, margin, margin), value=math.inf)
-    pitch = colours.shape[3]
     sums = p.new_empty((2, batch, strips * parts * CREWS, classes))
-    whole = width % 4 == 0 and all(x.data_ptr() % 16 == 0 for x in (p, filtered, degree))
-    sizes = classes, height, width, pitch, margin, most, radius * radius, whole
-    number, limits = (np.float64 if wide else np.float32), torch.finfo(p.dtype)
-    rates = (
-        number(min(max(rate(sigma, p.dtype), limits.tiny) / math.log(2), limits.max))
-        for sigma in (sigma_color, sigma_space)
-    )
-    square = radius * radius if most <= SIDE else 2 * SIDE * SIDE + 1
-    options = f"-DPLANES={planes}", f"-DGROUPS={groups}", f"-DSQUARE={square}"
-    # Denormal numbers would take three more instructions for each exponential.
-    options += f"-DCHANNELS={colours.shape[1]}", "--ftz=true"
+    # Nothing is like an infinite colour, so what is outside the image has no affinity.
+    most = reach(radius, height, width)
+    margin = (most + 2 * SIDE + 3) // 4 * 4
+    margins = margin, margin + strips * across - width, margin, margin
+    colours = F.pad(colours, margins, value=math.inf)
+    square = min(radius * radius, 2**31 - 1)
+    whole = width % 4 == 0 and p.data_ptr() % 16 == 0
+    sizes = classes, height, width, colours.shape[3], margin, most, square, whole
+    constants = {"PLANES": planes, "GROUPS": groups, "CHANNELS": colours.shape[1]}
+    constants["SQUARE"] = min(square, 2 * SIDE * SIDE + 1)
+    # Denormal numbers would take three more instructions an exponential.
+    options = *(f"-D{name}={value}" for name, value in constants.items()), "--ftz=true"
     with on_stream_of(p):
-        kernel = module("ncut", *options).get_function(f"ncut_{_SUFFIX[p.dtype]}")
+        kernel = module("ncut", *options).get_function(f"ncut_{SUFFIX[p.dtype]}")
         launch(
             *(kernel, jobs, 32 * CREWS * groups),
-            *(p, colours, *map(np.int32, sizes), *rates, jobs, filtered, degree, sums),
+            *(p, colours, *map(np.int32, sizes)),
+            *(_rate(sigma, p.dtype) for sigma in (sigma_color, sigma_space)),
+            *(jobs, filtered, degree, sums),
         )
     inner, outer = (part.sum(1) for part in sums)
     return inner, outer, filtered, degree
+
+
+def _shares(classes: int, dtype: torch.dtype) -> tuple[int, int, int, int]:
+    """Pixels across a block, planes of a thread, groups of warps with planes of their own, and how
+    many blocks have the same pixels: as few as serve all classes."""
+    across, share, planes, groups = (16, 8, 1, 2) if dtype == torch.float64 else (32, 4, 4, 4)
+    warps = -(-classes // (share * planes))
+    passes = -(-warps // groups)
+    groups = -(-warps // passes)
+    return across, -(-classes // (share * groups * passes)), groups, passes
+
+
+def _rate(sigma: float, dtype: torch.dtype) -> np.floating:
+    """`rate` for powers of 2, never 0 as infinity times it is not a number."""
+    limits = torch.finfo(dtype)
+    power = max(rate(sigma, dtype), limits.tiny) / math.log(2)
+    return (np.float64 if dtype == torch.float64 else np.float32)(min(power, limits.max))
 
 
 def ncut_back(
@@ -68,7 +76,7 @@ def ncut_back(
     grad, size = torch.empty_like(filtered), height * width
     jobs = batch * -(-size // PIXELS) * -(-classes // PLANES)
     with on_stream_of(filtered):
-        kernel = module("ncut_back").get_function(f"ncut_back_{_SUFFIX[filtered.dtype]}")
+        kernel = module("ncut_back").get_function(f"ncut_back_{SUFFIX[filtered.dtype]}")
         launch(
             *(kernel, jobs, THREADS),
             *(of_inner, of_outer, filtered, degree, np.int32(classes), size, jobs, grad),

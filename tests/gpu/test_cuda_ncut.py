@@ -12,11 +12,11 @@ from fastseg import backends, soft_ncut
 from fastseg.ops.ncut import _reference
 from tests.ops.ncut_problems import gradients
 
-OPTIONS = (3, 40.0, 4.0)  # radius and sigmas
+OPTIONS, WIDER = (3, 40.0, 4.0), (5, 40.0, 4.0)  # radius and sigmas
 CASES = [  # B, K, C, H, W; radius
     ((1, 1, 1, 1, 1), 3),
     ((2, 3, 3, 5, 45), 3),  # strips that are not full, rows that are not aligned
-    ((1, 70, 1, 3, 4), 2),  # more planes than a block has
+    ((1, 70, 1, 3, 4), 3),  # more planes than a block has
     ((1, 2, 2, 30, 33), 12),  # a disc of several squares
     ((2, 5, 2, 37, 36), 6),  # strips of two parts, and a disc just larger than a square
     ((1, 2, 1, 6, 7), 1),  # none but itself
@@ -72,9 +72,9 @@ def test_any_order_of_threads(host, cuda):
     """Threads in order, in the opposite order and in random ones: were there a race, some other
     order would give other bits."""
     p, colours = problem(CASES[6][0])
-    expected = cuda.ncut_sums(p, colours, *OPTIONS)
+    expected = cuda.ncut_sums(p, colours, *WIDER)
     for host.order in (1, 2, 3):
-        actual = cuda.ncut_sums(p, colours, *OPTIONS)
+        actual = cuda.ncut_sums(p, colours, *WIDER)
         assert all(torch.equal(a, b) for a, b in zip(actual, expected, strict=True))
 
 
@@ -86,23 +86,27 @@ def test_sanitizer(sanitizer, sanitized):
 
 
 @pytest.mark.parametrize(
-    ("shape", "planes", "groups", "passes"),
-    [((2, 3, 1, 5, 45), 1, 1, 1), ((1, 17, 3, 70, 32), 3, 2, 1), ((1, 70, 1, 3, 4), 3, 3, 2)],
+    ("shape", "radius", "planes", "groups", "passes"),
+    [
+        ((2, 3, 1, 5, 45), 3, 1, 1, 1),
+        ((1, 20, 3, 70, 32), 5, 3, 2, 1),
+        ((1, 70, 1, 3, 4), 3, 3, 3, 2),
+    ],
 )
-def test_launch(shape, planes, groups, passes, host, cuda):
+def test_launch(shape, radius, planes, groups, passes, host, cuda):
     """A part of a strip a block, and again for the planes that are too many; in one launch."""
     batch, classes, channels, height, width = shape
-    cuda.ncut_sums(*problem(shape), *OPTIONS)
+    cuda.ncut_sums(*problem(shape), radius, *OPTIONS[1:])
     (launch,) = host.launches
     parts = math.ceil(height / 32) * math.ceil(width / 32)
     assert launch["jobs"] == launch["grid"] == batch * parts * passes
     assert (launch["block"], launch["shared"]) == (96 * groups, 0)
-    assert (launch["reach"], launch["square"]) == (2, 9)
+    assert (launch["reach"], launch["square"]) == (min(radius, max(height, width)) - 1, radius**2)
     assert launch["classes"] == classes
     assert launch["whole"] == (width % 4 == 0)
     assert 4 * planes * groups * passes >= classes
     assert isinstance(launch["color_rate"], np.float32)
-    sizes = {"PLANES": planes, "GROUPS": groups, "CHANNELS": channels, "SQUARE": 9}
+    sizes = {"PLANES": planes, "GROUPS": groups, "CHANNELS": channels, "SQUARE": radius**2}
     options = *(f"-D{name}={size}" for name, size in sizes.items()), "--ftz=true"
     assert ("ncut", "-std=c++17", *options) in host.libraries
 
@@ -117,20 +121,20 @@ def test_rates_beyond_the_dtype(sigmas, cuda):
 def test_unaligned_memory(cuda, host):
     """Rows of whole fours that begin anywhere are not copied four at a time."""
     p, colours = problem(CASES[6][0])
-    expected = cuda.ncut_sums(p, colours, *OPTIONS)
+    expected = cuda.ncut_sums(p, colours, *WIDER)
     moved = torch.empty(p.numel() + 1)[1:].view(p.shape).copy_(p)
-    actual = cuda.ncut_sums(moved, colours, *OPTIONS)
+    actual = cuda.ncut_sums(moved, colours, *WIDER)
     assert [launch["whole"] for launch in host.launches] == [1, 0]
     assert all(torch.equal(a, b) for a, b in zip(actual, expected, strict=True))
 
 
 def test_fewer_blocks_than_parts(cuda, monkeypatch):
     p, colours = problem(CASES[6][0])
-    expected = cuda.ncut_sums(p, colours, *OPTIONS)
+    expected = cuda.ncut_sums(p, colours, *WIDER)
     whole = cuda.launch
     few = lambda kernel, blocks, *rest, **named: whole(kernel, 2, *rest, **named)  # noqa: E731
     monkeypatch.setattr(cuda, "launch", few)
-    actual = cuda.ncut_sums(p, colours, *OPTIONS)
+    actual = cuda.ncut_sums(p, colours, *WIDER)
     assert all(torch.equal(a, b) for a, b in zip(actual, expected, strict=True))
 
 

@@ -103,7 +103,7 @@ def _ncut_sums(p, image, lo, hi, radius, sigma_color, sigma_space, backend):
         inner, outer, filtered, degree = _ncut_sums_fake(p, image)
         return inner.zero_(), outer.zero_(), filtered, degree
     kernel = backends.load("ncut_sums", p.device, backend)
-    colours = image.to(p.dtype)
+    colours = image.detach().to(p.dtype)
     if (lo, hi) != (0, 255):
         colours = (colours - lo) * (255 / (hi - lo))
     with torch.autocast(p.device.type, enabled=False):

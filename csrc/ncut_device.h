@@ -21,8 +21,8 @@ struct Shape {
   static constexpr int NEAR = QUADS + 2 * SIDE / 4;  // fours of a row that are their neighbours
   static constexpr int SHARE = 32 / QUADS;           // threads of a warp with the same pixels
   static constexpr int EACH = WIDE ? 1 : PLANES;     // planes of a thread
-  static constexpr int TEAMS = WIDE && GROUPS > 2 ? 2 : GROUPS;
-  static constexpr int OWN = SHARE * EACH * TEAMS;  // planes of a block
+  static constexpr int TEAMS = WIDE && GROUPS > 2 ? 2 : GROUPS;  // with planes of their own
+  static constexpr int OWN = SHARE * EACH * TEAMS;               // planes of a block
   static constexpr int WARPS = CREWS * TEAMS, THREADS = 32 * WARPS;
 };
 
@@ -34,9 +34,9 @@ struct alignas(16) Four {
 template <class T>
 struct Room {
   using S = Shape<T>;
-  Four<T> values[2][S::OWN][S::NEAR];
-  Four<T> weights[2][SPAN][SPAN][S::QUADS];
-  Four<T> degrees[RING][2][S::QUADS];
+  Four<T> values[2][S::OWN][S::NEAR];        // of a row of neighbours and the next
+  Four<T> weights[2][SPAN][SPAN][S::QUADS];  // of pixels' row, neighbour of it, pixel
+  Four<T> degrees[RING][2][S::QUADS];        // of neighbours on either side
   T distances[SPAN][SPAN];
 };
 

@@ -20,7 +20,7 @@ CASES = [  # B, K, C, H, W; radius
     ((1, 2, 2, 30, 33), 12),  # a disc of several squares
     ((2, 5, 2, 37, 36), 6),  # strips of two parts, and a disc just larger than a square
     ((1, 2, 1, 6, 7), 1),  # none but itself
-    ((1, 20, 3, 9, 40), 5),
+    ((1, 64, 3, 9, 40), 5),
 ]
 DTYPES = [torch.float32, torch.float64]
 
@@ -89,7 +89,7 @@ def test_sanitizer(sanitizer, sanitized):
     ("shape", "radius", "planes", "groups", "passes"),
     [
         ((2, 3, 1, 5, 45), 3, 1, 1, 1),
-        ((1, 20, 3, 70, 32), 5, 3, 2, 1),
+        ((1, 61, 3, 70, 32), 5, 4, 4, 1),
         ((1, 70, 1, 3, 4), 3, 3, 3, 2),
     ],
 )

@@ -9,6 +9,7 @@
 #endif
 
 #include "block.h"
+#include "four.h"
 //
 #include "ncut_device.h"
 

@@ -122,7 +122,8 @@ def triton_launches() -> list[Launch]:
             inpaint.gaussian_filter(planes, 5.0, 11, 2)
             for classes in (3, 20):
                 p = torch.empty((2, classes, *size), dtype=dtype, device="meta")
-                ncut.ncut_sums(p, planes, 5, 10.0, 4.0)
+                inner, outer, *kept = ncut.ncut_sums(p, planes, 5, 10.0, 4.0)
+                ncut.ncut_back(inner, outer, *kept)
         for dtype, tf32 in product(
             (torch.float32, torch.float64, torch.bfloat16, torch.float16), (True, False)
         ):
@@ -199,7 +200,7 @@ def compile_triton(name: str, source: Any, options: dict[str, Any], arch: int) -
 
 
 # What a source's launcher asks for.
-CUDA_OPTIONS = {"slic": ["--fmad=false"]}
+CUDA_OPTIONS = {"ncut": ["--ftz=true"], "slic": ["--fmad=false"]}
 
 
 def cuda_sources() -> list[Path]:

@@ -1,48 +1,50 @@
-// The sums of a soft normalised cut on a GPU: one launch, a block a tile of pixels (ncut_device.h).
+// The sums of a soft normalised cut on a GPU: one launch, a block a part of a strip of an image
+// (ncut_device.h).
+
+#ifndef PLANES  // the launcher's
+#define PLANES 4
+#define GROUPS 4
+#define CHANNELS 3
+#define SQUARE 25
+#endif
 
 #include "block.h"
+#include "four.h"
 //
 #include "ncut_device.h"
 
-#ifndef PLANES  // of a warp; the launcher takes as few as serve all classes at once
-#define PLANES 8
-#endif
-
-// As many as registers hold.
+// p (B,K,H,W), colours (B,C,rows,pitch) → filtered (B,K,H,W), degree (B,H,W), parts
+// (2,B,blocks·CREWS,K): the sums of each crew. `jobs`: blocks of all images, once for each OWN
+// planes.
 template <class T>
-constexpr int OWN = sizeof(T) == 8 && PLANES > 4 ? 4 : PLANES;
-
-// p (B,K,H,W), colours (B,C,H,W) → filtered (B,K,H,W), degree (B,H,W), parts (B,2,K,tiles): the
-// sums over each tile. `jobs`: tiles of all images, once for each OWN · WARPS planes.
-template <class T>
-FN void ncut(Cut<T> cut, i64 jobs, T (&weights)[2][CHUNK][PIXELS], T (&degrees)[PIXELS],
-             T* filtered, T* degree, T* parts) {
-  const int across = (cut.width + ACROSS - 1) / ACROSS;
-  const int passes = (cut.classes - 1) / (OWN<T> * WARPS) + 1;
-  const i64 tiles = i64((cut.height + DOWN - 1) / DOWN) * across;
-  const i64 size = i64(cut.height) * cut.width;
+FN void ncut(Cut<T> cut, i64 jobs, Room<T>& room, T* filtered, T* degree, T* parts) {
+  const int across = (cut.width - 1) / Shape<T>::ACROSS + 1, down = (cut.height - 1) / DOWN + 1;
+  const int passes = (cut.classes - 1) / Shape<T>::OWN + 1;
+  const i64 blocks = i64(across) * down, size = i64(cut.height) * cut.width;
+  const i64 padded = i64(cut.height + 2 * cut.margin) * cut.pitch;
   const T *p = cut.p, *colours = cut.colours;
   for (i64 job = blockIdx.x; job < jobs; job += gridDim.x) {
-    const i64 tile = job % tiles, image = job / tiles / passes, plane = image * cut.classes;
-    const int pass = int(job / tiles % passes);
-    cut.p = p + plane * size, cut.colours = colours + image * cut.channels * size;
-    cut.top = int(tile / across) * DOWN, cut.left = int(tile % across) * ACROSS;
-    T* part = parts + 2 * plane * tiles + tile;
-    cut_block<T, OWN<T>>(cut, pass * OWN<T> * WARPS, weights, degrees, filtered + plane * size,
-                         pass ? nullptr : degree + image * size, part, part + cut.classes * tiles,
-                         tiles);
+    const i64 block = job % blocks, image = job / blocks / passes, plane = image * cut.classes;
+    cut.p = p + plane * size, cut.colours = colours + image * CHANNELS * padded;
+    cut.top = int(block / across) * DOWN, cut.left = int(block % across) * Shape<T>::ACROSS;
+    cut.bottom = cut.top + DOWN < cut.height ? cut.top + DOWN : cut.height;
+    cut.first = int(job / blocks % passes) * Shape<T>::OWN;
+    T* part = parts + ((image * blocks + block) * CREWS + cut.warp % CREWS) * cut.classes;
+    cut_block(cut, room, filtered + plane * size, degree + image * size, part,
+              part + jobs / passes * CREWS * cut.classes);
   }
 }
 
-#define NCUT(T, suffix)                                                                          \
-  extern "C" __global__ void __launch_bounds__(PIXELS, 24 / (4 + sizeof(T))) ncut_##suffix(      \
-      const T* p, const T* colours, int classes, int channels, int height, int width, int reach, \
-      int square, T color_rate, T space_rate, i64 jobs, T* filtered, T* degree, T* parts) {      \
-    __shared__ T weights[2][CHUNK][PIXELS];                                                      \
-    __shared__ T degrees[PIXELS];                                                                \
-    const Cut<T> cut{p,     colours, classes,    channels,   height, width,                      \
-                     reach, square,  color_rate, space_rate, 0,      0};                         \
-    ncut(cut, jobs, weights, degrees, filtered, degree, parts);                                  \
+#define NCUT(T, suffix)                                                                            \
+  extern "C" __global__ void __launch_bounds__(Shape<T>::THREADS, sizeof(T) == 8 ? 1 : 4 / GROUPS) \
+      ncut_##suffix(const T* p, const T* colours, int classes, int height, int width, int pitch,   \
+                    int margin, int reach, int square, int whole, T color_rate, T space_rate,      \
+                    i64 jobs, T* filtered, T* degree, T* parts) {                                  \
+    __shared__ Room<T> room;                                                                       \
+    Cut<T> cut{p,      colours, classes, height,     width,      pitch,                            \
+               margin, reach,   square,  whole != 0, color_rate, space_rate};                      \
+    cut.warp = __shfl_sync(0xffffffffu, int(threadIdx.x) / 32, 0); /* the same in all its lanes */ \
+    ncut(cut, jobs, room, filtered, degree, parts);                                                \
   }
 
 NCUT(float, float)

@@ -100,8 +100,8 @@ class RawModule:
         folder = self.host.folder / str(len(self.host.libraries))
         (folder / "cuda").mkdir(parents=True)
         (folder / "cuda" / f"{self.name}.cu").write_text(code, "utf-8")
-        # Without multiply-adds, as the host has none, unless the launcher allows them on the GPU.
-        flags = [option for option in self.options if option != "--fmad=false"]
+        # The host has no multiply-adds to leave out, and keeps denormal numbers.
+        flags = [option for option in self.options if option not in ("--fmad=false", "--ftz=true")]
         flags += ["-O2", "-U_FORTIFY_SOURCE", "-fno-gnu-unique", "-shared", "-fPIC", "-w"]
         library = folder / f"{self.name}.so"
         command = [str(CXX), *flags, f"-I{folder}", str(HOST / f"{self.name}.cpp")]

@@ -1,4 +1,4 @@
-"""The Triton kernel of soft_ncut against the reference, where there is no GPU interpreted."""
+"""The Triton kernels of soft_ncut against the reference, where there is no GPU interpreted."""
 
 import math
 
@@ -10,6 +10,7 @@ pytest.importorskip("triton")
 from benchmarks.compile import recorded
 from fastseg import backends, soft_ncut
 from fastseg.ops.ncut import _reference, _triton
+from tests.ops.ncut_problems import gradients
 
 # Where there is a GPU, all of these need it: `pytest -m gpu` then runs them.
 pytestmark = [pytest.mark.gpu] if torch.cuda.is_available() else []
@@ -71,17 +72,17 @@ def test_same_bits_every_time_and_anywhere_in_the_batch(device):
         assert all(torch.equal(a, b[i : i + 1]) for a, b in zip(alone, whole, strict=True))
 
 
+def walled(tensor, value):
+    """A copy of `tensor` and the memory around it, 8 KiB more on either side."""
+    memory = tensor.new_full((tensor.numel() + 4096,), value)
+    inside = memory[2048:-2048].view(tensor.shape)
+    return inside.copy_(tensor), memory
+
+
 @pytest.mark.parametrize("shape", SHAPES[1:3])
 def test_no_access_outside_the_tensors(shape, device):
     """The launch again, between walls: NaN around what it reads, known values around the rest."""
     p, colours = (x.to(device) for x in problem(shape))
-
-    def walled(tensor, value):
-        """A copy of `tensor` and the memory around it, 8 KiB more on either side."""
-        memory = tensor.new_full((tensor.numel() + 4096,), value)
-        inside = memory[2048:-2048].view(tensor.shape)
-        return inside.copy_(tensor), memory
-
     with recorded() as launches:
         _triton.ncut_sums(p, colours, *OPTIONS)
     (launch,) = launches
@@ -121,3 +122,22 @@ def test_launch(shape):
     assert [part.shape for part in parts] == [
         (batch, classes), (batch, classes), p.shape, (batch, height, width),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (2, 3, 5, 31), (1, 2, 37, 45)])
+def test_gradient(shape, dtype, device):
+    """Equals the reference's; and again with NaN around what is read, known values around it."""
+    inputs = [x.to(device) for x in gradients(shape, dtype)]
+    expected = _reference.ncut_back(*inputs)
+    grad = _triton.ncut_back(*inputs)
+    assert torch.allclose(grad, expected, rtol=4 * torch.finfo(dtype).eps, atol=0)
+    read = [walled(x, torch.nan)[0] for x in inputs]
+    inside, memory = walled(torch.zeros_like(grad), 7.0)
+    with recorded() as launches:
+        _triton.ncut_back(*read)
+    (launch,) = launches
+    launch.kernel[launch.blocks](**launch.arguments | {"p_grad": inside}, **launch.options)
+    assert torch.equal(inside, grad)
+    assert (memory[:2048] == 7).all()
+    assert (memory[-2048:] == 7).all()

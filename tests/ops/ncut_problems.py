@@ -13,6 +13,14 @@ def problem(batch, classes, channels, height, width, seed=0, dtype=torch.float32
     return p, (flat + torch.randint(0, 20, flat.shape, generator=rng)).to(torch.uint8)
 
 
+def gradients(shape, dtype):
+    """What `ncut_back` takes, of `shape` (B,K,H,W)."""
+    rng = torch.Generator().manual_seed(0)
+    batch, classes, *pixels = shape
+    shapes = (batch, classes), (batch, classes), shape, (batch, *pixels)
+    return [torch.rand(shape, generator=rng, dtype=dtype) for shape in shapes]
+
+
 def dense_ncut(p, colours, radius=5, sigma_color=10.0, sigma_space=4.0):
     """From the whole matrix of affinities, in the dtype of p; colours count from 0 to 255."""
     height, width = p.shape[2:]

@@ -107,6 +107,9 @@ def test_sound_operator(backend):
                     torch.ops.fastseg.ncut_sums.default,
                     (*inputs, 0.0, 255.0, 5, 10.0, 4.0, backend),
                 )
+    sums = torch.rand(2, 1).mT, torch.rand(1, 2)
+    kept = torch.rand(1, 2, 7, 5), torch.rand(1, 7, 5)
+    torch.library.opcheck(torch.ops.fastseg.ncut_back.default, (*sums, *kept, backend))
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # in PyTorch's compiler

@@ -4,6 +4,7 @@ import torch
 
 from ... import _native
 from ._disc import rate
+from ._reference import ncut_back as ncut_back
 
 
 def ncut_sums(

@@ -29,3 +29,12 @@ def ncut_sums(
         degree += weight * inside[..., rows, columns]
     inner, outer = (p * filtered).sum((2, 3)), (p * degree).sum((2, 3))
     return inner, outer, filtered, degree[:, 0]
+
+
+def ncut_back(
+    of_inner: torch.Tensor, of_outer: torch.Tensor, filtered: torch.Tensor, degree: torch.Tensor
+) -> torch.Tensor:
+    """The gradient of p (B,K,H,W) where those of Σ p·Wp and Σ p·d are (B,K)."""
+    # W is symmetric: ∂(Σ p·Wp) = 2 Wp.
+    grad = filtered * (2 * of_inner[:, :, None, None])
+    return grad.addcmul_(of_outer[:, :, None, None], degree[:, None])

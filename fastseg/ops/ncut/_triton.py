@@ -1,4 +1,4 @@
-"""The sums of a soft normalised cut on a GPU, one launch.
+"""The sums of a soft normalised cut on a GPU, one launch; their gradient, one more.
 
 A program sums BLOCK_K planes at BLOCK_P pixels of one image, the exponent of each affinity shared
 by all planes; neighbours come from the first cache. Each program leaves its part of the image's
@@ -104,6 +104,49 @@ def ncut_sums(
         )
     inner, outer = parts.sum(3).unbind(1)
     return inner.clone(), outer.clone(), filtered, degree
+
+
+@triton.jit
+def ncut_back_kernel(
+    p_of_inner,  # (B,K)
+    p_of_outer,  # (B,K)
+    p_filtered,  # (B,K,N)
+    p_degree,  # (B,N)
+    p_grad,  # (B,K,N)
+    K,
+    N,
+    BLOCK: tl.constexpr,
+):
+    """Pixels i … i+BLOCK of one plane."""
+    blocks = tl.cdiv(N, BLOCK)
+    plane = (tl.program_id(0) // blocks).to(tl.int64)
+    o_i = (tl.program_id(0) % blocks).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    m_i = o_i < N
+    b_grad = tl.load(p_filtered + plane * N + o_i, m_i, 0) * (2 * tl.load(p_of_inner + plane))
+    b_degree = tl.load(p_degree + plane // K * N + o_i, m_i, 0)
+    tl.store(p_grad + plane * N + o_i, b_grad + tl.load(p_of_outer + plane) * b_degree, m_i)
+
+
+def ncut_back(
+    of_inner: torch.Tensor, of_outer: torch.Tensor, filtered: torch.Tensor, degree: torch.Tensor
+) -> torch.Tensor:
+    """See `_reference.ncut_back`; all are contiguous, float32 or float64."""
+    batch, classes, height, width = filtered.shape
+    grad, block = torch.empty_like(filtered), 1024
+    with torch.cuda.device_of(filtered):
+        ncut_back_kernel[(batch * classes * triton.cdiv(height * width, block),)](
+            of_inner,
+            of_outer,
+            filtered,
+            degree,
+            grad,
+            classes,
+            height * width,
+            BLOCK=block,
+            num_warps=4,
+            enable_fp_fusion=True,
+        )
+    return grad
 
 
 # Without a limit, since a captured CUDA graph keeps the address: an evicted pair would be freed.

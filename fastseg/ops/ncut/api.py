@@ -15,6 +15,7 @@ from ...checks import (
     check_value_range,
     check_within,
 )
+from . import _reference
 
 __all__ = ["soft_ncut"]
 
@@ -25,6 +26,10 @@ define(
     "(Tensor p, Tensor image, float lo, float hi, int radius, float sigma_color,"
     " float sigma_space, str backend)"
     " -> (Tensor inner, Tensor outer, Tensor filtered, Tensor degree)",
+)
+define(
+    "fastseg::ncut_back",
+    "(Tensor of_inner, Tensor of_outer, Tensor filtered, Tensor degree, str backend) -> Tensor",
 )
 
 
@@ -88,8 +93,7 @@ def soft_ncut(
     p = p.to(torch.promote_types(p.dtype, torch.float32))
     options = lo, hi, radius, float(sigma_color), float(sigma_space), backend
     inner, outer, _, _ = torch.ops.fastseg.ncut_sums(p, image.detach(), *options)
-    nothing = outer == 0
-    return classes - torch.where(nothing, 0, inner / torch.where(nothing, 1, outer)).sum(1)
+    return classes - (inner / (outer + (outer == 0))).sum(1)  # 0/1 where there is no pixel
 
 
 @impl("fastseg::ncut_sums", ("CPU", "CUDA"))
@@ -99,9 +103,13 @@ def _ncut_sums(p, image, lo, hi, radius, sigma_color, sigma_space, backend):
         inner, outer, filtered, degree = _ncut_sums_fake(p, image)
         return inner.zero_(), outer.zero_(), filtered, degree
     kernel = backends.load("ncut_sums", p.device, backend)
-    colours = ((image.to(p.dtype) - lo) * (255 / (hi - lo))).contiguous()
+    colours = image.detach().to(p.dtype)
+    if (lo, hi) != (0, 255):
+        colours = (colours - lo) * (255 / (hi - lo))
     with torch.autocast(p.device.type, enabled=False):
-        return kernel.ncut_sums(p.contiguous(), colours, radius, sigma_color, sigma_space)
+        return kernel.ncut_sums(
+            p.contiguous(), colours.contiguous(), radius, sigma_color, sigma_space
+        )
 
 
 @register_fake("fastseg::ncut_sums")
@@ -121,14 +129,19 @@ def _keep(ctx, inputs, output) -> None:
 
 
 def _ncut_sums_backward(ctx, of_inner, of_outer, of_filtered, _):
-    """W is symmetric: ∂(Σ p·Wp) = 2 Wp, which was kept, and only a gradient of that asks for W."""
+    """What was kept has the gradient; only a gradient of the filtered planes asks for W again."""
     image, filtered, degree = ctx.saved_tensors
     grad = None
-    if of_inner is not None:
-        grad = filtered * (2 * of_inner[:, :, None, None])
-    if of_outer is not None:
-        weight = of_outer[:, :, None, None]
-        grad = weight * degree[:, None] if grad is None else grad.addcmul_(weight, degree[:, None])
+    if of_inner is not None or of_outer is not None:
+        of_inner, of_outer = (
+            degree.new_zeros(filtered.shape[:2]) if of is None else of
+            for of in (of_inner, of_outer)
+        )
+        if torch.is_grad_enabled():  # for the second derivative
+            grad = _reference.ncut_back(of_inner, of_outer, filtered, degree)
+        else:
+            back = torch.ops.fastseg.ncut_back
+            grad = back(of_inner, of_outer, filtered, degree, ctx.options[-1])
     if of_filtered is not None:
         more = torch.ops.fastseg.ncut_sums(of_filtered, image, *ctx.options)[2]
         grad = more if grad is None else grad + more
@@ -136,3 +149,16 @@ def _ncut_sums_backward(ctx, of_inner, of_outer, of_filtered, _):
 
 
 register_autograd("fastseg::ncut_sums", _ncut_sums_backward, setup_context=_keep)
+
+
+@impl("fastseg::ncut_back", ("CPU", "CUDA"))
+def _ncut_back(of_inner, of_outer, filtered, degree, backend):
+    if filtered.numel() == 0:
+        return torch.empty_like(filtered)
+    kernel = backends.load("ncut_sums", filtered.device, backend)
+    return kernel.ncut_back(of_inner.contiguous(), of_outer.contiguous(), filtered, degree)
+
+
+@register_fake("fastseg::ncut_back")
+def _ncut_back_fake(of_inner, of_outer, filtered, degree, backend):
+    return torch.empty_like(filtered)

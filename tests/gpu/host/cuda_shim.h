@@ -202,6 +202,15 @@ inline int __shfl_up_sync(unsigned, int value, int step) {
   return int(shim::exchange(value, threadIdx.x - (int(threadIdx.x % 32) < step ? 0 : step)));
 }
 
+template <class T>
+T __shfl_sync(unsigned, T value, int lane) {
+  shim::lanes[threadIdx.x] = value;
+  shim::wait(shim::WARP);
+  const T other = T(shim::lanes[threadIdx.x / 32 * 32 + lane]);
+  shim::wait(shim::WARP);
+  return other;
+}
+
 inline void __syncwarp() { shim::wait(shim::WARP); }
 inline unsigned __ballot_sync(unsigned, bool set) {
   const unsigned lane = threadIdx.x % 32, first = threadIdx.x - lane;

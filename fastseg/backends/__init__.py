@@ -38,6 +38,7 @@ IMPLEMENTED: dict[str, tuple[str, tuple[str, ...]]] = {
     "ncut_sums": ("ncut", ("native", "cuda", "triton")),
     "ordered_attention": ("attention", ("native", "torch")),
     "pair_terms": ("scoring", ("triton",)),
+    "plane_spectra": ("joint", ("cuda",)),
     "region_index": ("region", ("native", "cuda")),
     "region_max": ("region", ("native", "cuda")),
     "region_resize": ("region", ("native", "cuda")),

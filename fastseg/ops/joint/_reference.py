@@ -3,12 +3,14 @@
 import torch
 import torch.nn.functional as F
 
-from ._fft import spectral_joint, spectral_mix, spectrum_size
+from ._fft import plane_pixels, plane_spectra, spectral_joint, spectral_mix, spectrum_size
 
 __all__ = [
     "box_sum",
     "displaced_joint",
     "displaced_mix",
+    "plane_pixels",
+    "plane_spectra",
     "spectral_joint",
     "spectral_mix",
     "spectrum_size",

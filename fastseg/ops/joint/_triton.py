@@ -4,16 +4,18 @@ The products over displacements are one matrix product each, K×N by N×L for al
 displacement in the addresses. The pixels are cut into shares whose results are added afterwards in
 a fixed order, so that there are blocks enough and the bits do not depend on which ends first.
 
-Spectra are made by cuFFT, and multiplied as they lie, frequencies beside each other: a matrix
-product for each frequency would want them turned about, which costs more than the products.
+Spectra are made by `plane_spectra`, and multiplied as they lie, frequencies beside each other: a
+matrix product for each frequency would want them turned about, which costs more than the products.
 """
 
-from functools import cache, partial
+from collections.abc import Callable
+from functools import cache
 
 import torch
 import triton
 import triton.language as tl
 
+from ... import backends
 from ..inpaint._triton import filter_transpose
 from . import _fft
 from ._reference import displaced_mix, spectrum_size
@@ -191,8 +193,25 @@ def spectral_products(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     return out
 
 
-spectral_joint = partial(_fft.spectral_joint, products=spectral_products)
-spectral_mix = partial(_fft.spectral_mix, products=spectral_products)
+def spectral_joint(
+    p: torch.Tensor, q: torch.Tensor, radius: int
+) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+    """See `_fft.spectral_joint`."""
+    return _fft.spectral_joint(p, q, radius, spectral_products, *_transforms(p.device))
+
+
+def spectral_mix(
+    weights: torch.Tensor, q: torch.Tensor, q_hat: torch.Tensor, radius: int
+) -> torch.Tensor:
+    """See `_fft.spectral_mix`."""
+    return _fft.spectral_mix(
+        weights, q, q_hat, radius, spectral_products, *_transforms(q.device)
+    )
+
+
+def _transforms(device: torch.device) -> tuple[Callable, Callable]:
+    planes = backends.load("plane_spectra", device, "auto")
+    return planes.plane_spectra, planes.plane_pixels
 
 
 def box_sum(x: torch.Tensor, radius: int) -> torch.Tensor:

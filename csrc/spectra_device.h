@@ -77,11 +77,52 @@ FN int place(int f) {
   else return f % RADIX<N> * (N / RADIX<N>) + place<N / RADIX<N>>(f / RADIX<N>);
 }
 
+// i, from 0 to below twice as many as there are.
+template <int N>
+FN int wrapped(int i) {
+  return i < N ? i : i - N;
+}
+
 // Rows of a plane from `first` on, and around its end.
 struct Rows {
   int first, count;
-  FN int operator()(int i) const { return (first + i) % ROWS; }
+  FN int operator()(int i) const { return wrapped<ROWS>(first + i); }
 };
+
+// f(row, column) for each of some rows and columns, what depends on the column being computed once.
+template <class F>
+FN void each_place(int rows, int columns, F f) {
+  const int warp = int(threadIdx.x / 32), warps = int(blockDim.x / 32);
+  for (int column = int(threadIdx.x % 32); column < columns; column += 32)
+#pragma unroll 4
+    for (int row = warp; row < rows; row += warps) f(row, column);
+}
+
+// A plane (height,width) among zeros: its rows in threads' own order, several loads under way.
+template <class T>
+FN void load_plane(const T* from, int height, int width, int shift, Complex<T>* plane) {
+  constexpr int BATCH = 4;
+  const int warp = int(threadIdx.x / 32), warps = int(blockDim.x / 32);
+  for (int column = int(threadIdx.x % 32); column < WIDE; column += 32) {
+    const int left = wrapped<COLUMNS>(2 * column + shift);
+    const int right = wrapped<COLUMNS>(2 * column + 1 + shift);
+    for (int first = warp; first < ROWS; first += BATCH * warps) {
+      Complex<T> pair[BATCH];
+#pragma unroll
+      for (int i = 0; i < BATCH; ++i) {
+        const int row = first + i * warps, y = wrapped<ROWS>(row + shift);
+        const bool inside = row < ROWS && y < height && column < HALF;
+        pair[i].re = inside && left < width ? from[y * width + left] : T(0);
+        pair[i].im = inside && right < width ? from[y * width + right] : T(0);
+      }
+#pragma unroll
+      for (int i = 0; i < BATCH; ++i) {
+        const int row = first + i * warps;
+        if (row < ROWS) plane[row * WIDE + column] = pair[i];
+      }
+    }
+  }
+}
 
 // All columns of a plane, or some rows as HALF complex numbers, by passes over ever smaller parts of
 // each (LEFT long at last); backwards over ever larger ones.
@@ -118,15 +159,13 @@ FN void transform(Complex<T>* plane, Rows rows, const Complex<T>* roots) {
 // that of the row, E + w·O: at each frequency f and HALF − f.
 template <bool BACK, class T>
 FN void untangle(Complex<T>* plane, Rows rows, const Complex<T>* roots) {
-  constexpr int PAIRS = HALF / 2 + 1;
-  for (int t = int(threadIdx.x); t < rows.count * PAIRS; t += int(blockDim.x)) {
-    const int f = t % PAIRS;
-    Complex<T>* row = plane + rows(t / PAIRS) * WIDE;
+  each_place(rows.count, HALF / 2 + 1, [&](int i, int f) {
+    Complex<T>* row = plane + rows(i) * WIDE;
     if (f == 0) {  // real, and HALF in a place of its own
       const T x = row[0].re, y = BACK ? row[HALF].re : row[0].im;
       if (BACK) row[0] = {(x + y) / 2, (x - y) / 2};
       else row[0] = {x + y, 0}, row[HALF] = {x - y, 0};
-      continue;
+      return;
     }
     Complex<T>*low = row + place<HALF>(f), *high = row + place<HALF>(HALF - f);
     const Complex<T> a = *low, b = conjugate(*high), w = roots[f];
@@ -135,7 +174,7 @@ FN void untangle(Complex<T>* plane, Rows rows, const Complex<T>* roots) {
     const Complex<T> other = BACK ? odd * conjugate(w) : odd * w;
     *low = BACK ? even + other : even - other;
     *high = conjugate(BACK ? even - other : even + other);
-  }
+  });
   __syncthreads();
 }
 

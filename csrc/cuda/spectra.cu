@@ -24,18 +24,9 @@ FN void spectra(const T* planes, int height, int width, int shift, const Complex
                 i64 count, Complex<T>* hat, double* shared) {
   Complex<T>* plane = with_roots(shared, roots);
   const Complex<T>*down = plane + ROWS * WIDE, *across = down + ROWS;
-  const int lane = int(threadIdx.x % 32), warp = int(threadIdx.x / 32);
   const Rows rows = {ROWS - shift, height};
   for (i64 job = blockIdx.x; job < count; job += gridDim.x) {
-    const T* from = planes + job * height * width;
-    for (int row = warp; row < ROWS; row += int(blockDim.x / 32)) {
-      const int y = (row + shift) % ROWS;
-      T* to = reinterpret_cast<T*>(plane + row * WIDE);
-      for (int column = lane; column < 2 * WIDE; column += 32) {
-        const int x = (column + shift) % COLUMNS;
-        to[column] = y < height && x < width && column < COLUMNS ? from[i64(y) * width + x] : T(0);
-      }
-    }
+    load_plane(planes + job * height * width, height, width, shift, plane);
     __syncthreads();
     transform<false, false>(plane, rows, across);
     untangle<false>(plane, rows, across);
@@ -53,7 +44,6 @@ FN void pixels(const Complex<T>* hat, int height, int width, int shift, const Co
                i64 count, i64 inner, i64 outer_stride, i64 inner_stride, T* out, double* shared) {
   Complex<T>* plane = with_roots(shared, roots);
   const Complex<T>*down = plane + ROWS * WIDE, *across = down + ROWS;
-  const int lane = int(threadIdx.x % 32), warp = int(threadIdx.x / 32);
   const Rows rows = {ROWS - shift, height};
   for (i64 job = blockIdx.x; job < count; job += gridDim.x) {
     const Complex<T>* from = hat + job * (ROWS * WIDE);
@@ -63,11 +53,10 @@ FN void pixels(const Complex<T>* hat, int height, int width, int shift, const Co
     untangle<true>(plane, rows, across);
     transform<false, true>(plane, rows, across);
     T* to = out + job / inner * outer_stride + job % inner * inner_stride;
-    for (int y = warp; y < height; y += int(blockDim.x / 32)) {
+    each_place(height, width, [&](int y, int x) {
       const T* row = reinterpret_cast<const T*>(plane + rows(y) * WIDE);
-      for (int x = lane; x < width; x += 32)
-        to[i64(y) * width + x] = row[(x + COLUMNS - shift) % COLUMNS] * (T(1) / (ROWS * HALF));
-    }
+      to[y * width + x] = row[wrapped<COLUMNS>(x + COLUMNS - shift)] * (T(1) / (ROWS * HALF));
+    });
     __syncthreads();
   }
 }

@@ -154,7 +154,9 @@ def test_fewer_blocks_than_planes(cuda, monkeypatch):
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("height", "width", "radius", "size"), [*SIZES, (200, 200, 10, (210, 210))])
+@pytest.mark.parametrize(
+    ("height", "width", "radius", "size"), [*SIZES, (200, 200, 10, (210, 210))]
+)
 def test_gpu_spectra_and_back(height, width, radius, size, dtype):
     pytest.importorskip("cupy")
     from fastseg.ops.joint import _cuda

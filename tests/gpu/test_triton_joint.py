@@ -30,9 +30,7 @@ def backend(device, monkeypatch):
     monkeypatch.setattr(
         backends,
         "load",
-        lambda operator, *where: (
-            load(operator, *where) if operator == "plane_spectra" else _triton
-        ),
+        lambda operator, *where: load(operator, *where) if operator == "plane_spectra" else _triton,
     )
     return "auto"
 

@@ -204,9 +204,7 @@ def spectral_mix(
     weights: torch.Tensor, q: torch.Tensor, q_hat: torch.Tensor, radius: int
 ) -> torch.Tensor:
     """See `_fft.spectral_mix`."""
-    return _fft.spectral_mix(
-        weights, q, q_hat, radius, spectral_products, *_transforms(q.device)
-    )
+    return _fft.spectral_mix(weights, q, q_hat, radius, spectral_products, *_transforms(q.device))
 
 
 def _transforms(device: torch.device) -> tuple[Callable, Callable]:

@@ -33,6 +33,7 @@ IMPLEMENTED: dict[str, tuple[str, tuple[str, ...]]] = {
     "confusion": ("confusion", ("native", "triton")),
     "displaced_joint": ("joint", ("native", "triton")),
     "gaussian_filter": ("inpaint", ("native", "triton")),
+    "iic_terms": ("joint", ("triton",)),
     "iem": ("inpaint", ("native", "cuda")),
     "masked_conv2d": ("masked_conv", ("native", "torch", "triton")),
     "ncut_sums": ("ncut", ("native", "cuda", "triton")),

@@ -1,5 +1,5 @@
-"""csrc/cuda/spectra.cu and its launcher, on the CPU (conftest.py). On a GPU the tests at the end run
-the kernels themselves."""
+"""csrc/cuda/spectra.cu and its launcher, on the CPU (conftest.py). On a GPU the tests at the end
+run the kernels themselves."""
 
 from types import ModuleType
 

@@ -7,7 +7,7 @@ pytest.importorskip("triton")
 
 from benchmarks.compile import recorded
 from fastseg import backends, displaced_joint, iic_loss, joint_sum
-from fastseg.ops.joint import _reference, _triton
+from fastseg.ops.joint import _reference, _triton, iic
 
 # Where there is a GPU, all of these need it: `pytest -m gpu` then runs them.
 pytestmark = [pytest.mark.gpu] if torch.cuda.is_available() else []
@@ -27,6 +27,7 @@ def backend(device, monkeypatch):
     if device.type == "cuda":
         return "triton"
     load = backends.load
+    monkeypatch.setattr(iic, "DEVICES", ("cpu",))
     monkeypatch.setattr(
         backends,
         "load",
@@ -99,6 +100,59 @@ def test_shares_are_summed(device, monkeypatch):
     one = _triton.displaced_joint(p.to(device), q.to(device), 1)
     torch.testing.assert_close(one, whole)
     assert torch.equal(one, _triton.displaced_joint(p.to(device), q.to(device), 1))
+
+
+def joints(classes, device="cpu"):
+    """Float64, as the loss has them: rounding below nothing, zeros, and one of nothing at all."""
+    rng = torch.Generator().manual_seed(0)
+    joint = torch.rand((2, 3, classes, classes), generator=rng, dtype=torch.float64)
+    joint[0, 0] *= torch.eye(classes, dtype=torch.float64)
+    joint[0, 1, 0] = -1e-9
+    joint[1, 2] = 0
+    return joint.to(device)
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+@pytest.mark.parametrize("classes", [1, 2, 7, 40])
+def test_terms_of_the_loss_and_their_gradient(classes, symmetric, device):
+    joint = joints(classes).requires_grad_()
+    expected = _reference.iic_terms(joint, 1.5, symmetric)
+    weights = torch.arange(1, 7, dtype=torch.float64).view(2, 3)
+    (of_joint,) = torch.autograd.grad(expected, joint, weights)
+    joint = joint.detach()
+    close = {"rtol": 1e-12, "atol": 1e-12}
+    torch.testing.assert_close(
+        _reference.iic_terms_back(weights, joint, 1.5, symmetric), of_joint, **close
+    )
+    joint, weights = joint.to(device), weights.to(device)
+    terms = _triton.iic_terms(joint, 1.5, symmetric)
+    torch.testing.assert_close(terms.cpu(), expected.detach(), **close)
+    actual = _triton.iic_terms_back(weights, joint, 1.5, symmetric)
+    torch.testing.assert_close(actual.cpu(), of_joint, **close)
+    assert terms[1, 2] == 0
+
+
+def test_terms_are_differentiable_twice(device, backend):
+    joint = joints(3, device)[0, 2].requires_grad_()
+    terms = lambda joint: torch.ops.fastseg.iic_terms(joint, 1.5, True, backend)  # noqa: E731
+    assert torch.autograd.gradcheck(terms, joint)
+    assert torch.autograd.gradgradcheck(terms, joint)
+
+
+@pytest.mark.parametrize("classes", [1, 24, 64])
+def test_launch_of_terms(classes):
+    """A joint a block, all of it in one tile."""
+    joint = torch.empty((21, 21, classes, classes), device="meta", dtype=torch.float64)
+    with recorded() as launches:
+        terms = _triton.iic_terms(joint, 1.0, True)
+        grad = _triton.iic_terms_back(terms, joint, 1.0, True)
+    assert terms.shape == (21, 21)
+    assert grad.shape == joint.shape
+    for launch, back in zip(launches, (False, True), strict=True):
+        assert set(launch.arguments) == set(launch.kernel.arg_names)
+        assert launch.blocks == (441,)
+        assert launch.arguments["BACK"] == back
+        assert launch.arguments["BLOCK_K"] >= max(classes, 2)
 
 
 SPECTRA = [  # (I,M,y,x), J

@@ -35,8 +35,8 @@ def _shares(channels: int, values: int, device: torch.device) -> list[slice]:
 
 
 def plane_spectra(x: torch.Tensor, size: tuple[int, int], shift: int = 0) -> torch.Tensor:
-    """Half spectra of the planes (…,H,W) among zeros (n,m), moved up and left by `shift`, and around
-    the edges."""
+    """Half spectra of the planes (…,H,W) among zeros (n,m), moved up and left by `shift`, and
+    around the edges."""
     if shift:
         x = F.pad(x, (0, size[1] - x.shape[-1], 0, size[0] - x.shape[-2]))
         x = x.roll((-shift, -shift), (-2, -1))

@@ -34,7 +34,11 @@ FN Complex<T> turned(Complex<T> a) {  // i·a
 }
 
 template <int N>
-constexpr int RADIX = N % 4 == 0 ? 4 : N % 2 == 0 ? 2 : N % 3 == 0 ? 3 : N % 5 == 0 ? 5 : 7;
+constexpr int RADIX = N % 4 == 0   ? 4
+                      : N % 2 == 0 ? 2
+                      : N % 3 == 0 ? 3
+                      : N % 5 == 0 ? 5
+                                   : 7;
 
 // x[k] = Σ_j x[j]·exp(∓2πi·jk/R); the roots of R are `apart` in the table.
 template <int R, bool BACK, class T>
@@ -74,7 +78,7 @@ FN void butterfly(Complex<T> (&x)[R], const Complex<T>* roots, int apart) {
 template <int N>
 FN int place(int f) {
   if constexpr (N == 1) return 0;
-  else return f % RADIX<N> * (N / RADIX<N>) + place<N / RADIX<N>>(f / RADIX<N>);
+  else return f % RADIX<N> * (N / RADIX<N>)+place<N / RADIX<N>>(f / RADIX<N>);
 }
 
 // i, from 0 to below twice as many as there are.
@@ -124,12 +128,13 @@ FN void load_plane(const T* from, int height, int width, int shift, Complex<T>* 
   }
 }
 
-// All columns of a plane, or some rows as HALF complex numbers, by passes over ever smaller parts of
-// each (LEFT long at last); backwards over ever larger ones.
+// All columns of a plane, or some rows as HALF complex numbers, by passes over ever smaller parts
+// of each (LEFT long at last); backwards over ever larger ones.
 template <bool DOWN, bool BACK, int LEFT = DOWN ? ROWS : HALF, class T>
 FN void transform(Complex<T>* plane, Rows rows, const Complex<T>* roots) {
   if constexpr (LEFT > 1) {
-    constexpr int N = DOWN ? ROWS : HALF, R = RADIX<LEFT>, REST = LEFT / R, STRIDE = DOWN ? WIDE : 1;
+    constexpr int N = DOWN ? ROWS : HALF, R = RADIX<LEFT>, REST = LEFT / R,
+                  STRIDE = DOWN ? WIDE : 1;
     constexpr int STEP = DOWN ? 1 : 2;  // between roots of N in their table
     if constexpr (BACK) transform<DOWN, BACK, REST>(plane, rows, roots);
     const int count = (DOWN ? WIDE : rows.count) * (N / R);

@@ -61,20 +61,20 @@ FN void pixels(const Complex<T>* hat, int height, int width, int shift, const Co
   }
 }
 
-#define SPECTRA(T, suffix, threads)                                                                \
-  extern "C" __global__ void __launch_bounds__(threads, 1) plane_spectra_##suffix(                 \
-      const T* planes, int height, int width, int shift, const T* roots, i64 count, T* hat) {      \
-    DYNAMIC_SHARED(shared);                                                                        \
-    spectra<T>(planes, height, width, shift, reinterpret_cast<const Complex<T>*>(roots), count,    \
-               reinterpret_cast<Complex<T>*>(hat), shared);                                        \
-  }                                                                                                \
-  extern "C" __global__ void __launch_bounds__(threads, 1) plane_pixels_##suffix(                  \
-      const T* hat, int height, int width, int shift, const T* roots, i64 count, i64 inner,        \
-      i64 outer_stride, i64 inner_stride, T* out) {                                                \
-    DYNAMIC_SHARED(shared);                                                                        \
-    pixels<T>(reinterpret_cast<const Complex<T>*>(hat), height, width, shift,                      \
-              reinterpret_cast<const Complex<T>*>(roots), count, inner, outer_stride, inner_stride, \
-              out, shared);                                                                        \
+#define SPECTRA(T, suffix, threads)                                                             \
+  extern "C" __global__ void __launch_bounds__(threads, 1) plane_spectra_##suffix(              \
+      const T* planes, int height, int width, int shift, const T* roots, i64 count, T* hat) {   \
+    DYNAMIC_SHARED(shared);                                                                     \
+    spectra<T>(planes, height, width, shift, reinterpret_cast<const Complex<T>*>(roots), count, \
+               reinterpret_cast<Complex<T>*>(hat), shared);                                     \
+  }                                                                                             \
+  extern "C" __global__ void __launch_bounds__(threads, 1)                                      \
+      plane_pixels_##suffix(const T* hat, int height, int width, int shift, const T* roots,     \
+                            i64 count, i64 inner, i64 outer_stride, i64 inner_stride, T* out) { \
+    DYNAMIC_SHARED(shared);                                                                     \
+    pixels<T>(reinterpret_cast<const Complex<T>*>(hat), height, width, shift,                   \
+              reinterpret_cast<const Complex<T>*>(roots), count, inner, outer_stride,           \
+              inner_stride, out, shared);                                                       \
   }
 
 SPECTRA(float, float, 1024)

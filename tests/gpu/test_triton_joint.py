@@ -7,7 +7,7 @@ pytest.importorskip("triton")
 
 from benchmarks.compile import recorded
 from fastseg import backends, displaced_joint, iic_loss, joint_sum
-from fastseg.ops.joint import _reference, _triton, iic
+from fastseg.ops.joint import _reference, _triton, api, iic
 
 # Where there is a GPU, all of these need it: `pytest -m gpu` then runs them.
 pytestmark = [pytest.mark.gpu] if torch.cuda.is_available() else []
@@ -27,7 +27,8 @@ def backend(device, monkeypatch):
     if device.type == "cuda":
         return "triton"
     load = backends.load
-    monkeypatch.setattr(iic, "DEVICES", ("cpu",))
+    for module in (api, iic):
+        monkeypatch.setattr(module, "DEVICES", ("cpu",))
     monkeypatch.setattr(
         backends,
         "load",

@@ -1,4 +1,4 @@
-"""GPU launcher of csrc/cuda/spectra.cu."""
+"""GPU launcher of csrc/cuda/spectra.cu and csrc/cuda/box.cu."""
 
 import math
 from collections.abc import Sequence
@@ -9,9 +9,14 @@ import numpy as np
 import torch
 
 from ...backends.cuda import launch, module, on_stream_of
-from . import _fft
+from . import _fft, _reference
 
-# The most that the kernels are compiled for.
+# As csrc/box_device.h has it.
+TALL, ACROSS, BOX_THREADS, GROUPS, PARTS = 32, 56, 384, 6, 2
+# Planes of a thread, as many as its registers hold.
+MOST_PLANES = {torch.float32: 4, torch.float64: 2}
+
+# The most that spectra.cu is compiled for.
 THREADS = {torch.float32: 1024, torch.float64: 512}
 
 
@@ -79,3 +84,53 @@ def _roots(size: tuple[int, int], dtype: torch.dtype, device: torch.device) -> t
     """exp(−2πi·t/n) of both lengths (n+m,2)."""
     turns = torch.cat([torch.arange(n, dtype=torch.float64) * (2 * math.pi / n) for n in size])
     return torch.stack((turns.cos(), -turns.sin()), 1).to(device, dtype)
+
+
+def joint_sum(p: torch.Tensor, q: torch.Tensor, radius: int) -> torch.Tensor:
+    """See `_reference.joint_sum`; p and q are contiguous, float32 or float64."""
+    batch, classes, height, width = p.shape
+    tiles = batch * -(-height // TALL) * -(-width // ACROSS)
+    parts = p.new_empty((tiles * PARTS, classes, q.shape[1]))
+    if not _launch_box("box_join", p, q, classes, radius, tiles, parts):
+        return _reference.joint_sum(p, q, radius)
+    return parts.sum(0)
+
+
+def mixed_sum(weights: torch.Tensor, q: torch.Tensor, radius: int) -> torch.Tensor:
+    """See `_reference.mixed_sum`; both are contiguous, float32 or float64."""
+    batch, _, height, width = q.shape
+    classes = len(weights)
+    tiles = batch * -(-height // TALL) * -(-width // ACROSS)
+    out = q.new_empty((batch, classes, height, width))
+    if not _launch_box("box_mix", weights, q, classes, radius, tiles, out):
+        return _reference.mixed_sum(weights, q, radius)
+    return out
+
+
+def _launch_box(
+    name: str,
+    left: torch.Tensor,
+    q: torch.Tensor,
+    classes: int,
+    radius: int,
+    tiles: int,
+    out: torch.Tensor,
+) -> bool:
+    """A tile a block, and as few passes over the classes as registers allow; nothing, and False, if
+    the sums around a tile are more than a block can have."""
+    others, height, width = q.shape[1:]
+    passes = -(-classes // (GROUPS * MOST_PLANES[q.dtype]))
+    planes = -(-classes // (GROUPS * passes))
+    sums = 2 * TALL * (ACROSS + 4 + (ACROSS + 2 * radius | 1))
+    shared = q.element_size() * (sums + others * planes * GROUPS)
+    if shared > _most_shared(q.device.index):
+        return False
+    options = f"-DPLANES={planes}", f"-DRADIUS={radius}", f"-DWIDTH={width}"
+    with on_stream_of(q):
+        suffix = "float" if q.dtype == torch.float32 else "double"
+        kernel = module("box", *options).get_function(f"{name}_{suffix}")
+        kernel.max_dynamic_shared_size_bytes = shared
+        sizes = map(np.int32, (classes, others, height))
+        jobs = tiles * passes
+        launch(kernel, jobs, BOX_THREADS, left, q, *sizes, jobs, out, shared=shared)
+    return True

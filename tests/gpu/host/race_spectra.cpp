@@ -1,5 +1,5 @@
-// csrc/cuda/spectra.cu by itself, for sanitizers: three planes there and back, memory of exactly its
-// size. Prints the sum of their spectra.
+// csrc/cuda/spectra.cu by itself, for sanitizers: three planes there and back, memory of exactly
+// its size. Prints the sum of their spectra.
 
 #include "spectra.cpp"
 

@@ -6,7 +6,9 @@
 #ifdef __CUDACC__
 
 constexpr int TALL = 32, ACROSS = 56, THREADS = 384, WARPS = THREADS / 32;
-constexpr int RUN = 8;  // neighbours that a thread sums the windows of
+constexpr int RUN = 8;  // neighbours in a row that a thread sums the windows of
+template <class T>
+constexpr int RUN_DOWN = sizeof(T) == 8 ? 8 : 16;  // and in a column, as many as registers hold
 constexpr int TAPS = 2 * RADIUS + 1, REACH = ACROSS + 2 * RADIUS;
 constexpr int PITCH = ACROSS + 4;  // of sums: rows of a warp's lanes begin in banks of their own
 constexpr int WIDE = REACH | 1;    // of sums down columns: the same, one number at a time
@@ -79,20 +81,20 @@ struct Squares {
   // Of columns, (TALL,WIDE).
   FN void down(int c, T* sums) const {
     const T* plane = planes + i64(c) * height * WIDTH;
-    for (int t = int(threadIdx.x); t < REACH * (TALL / RUN); t += THREADS) {
-      const int column = t % REACH, run = t / REACH * RUN;
+    for (int t = int(threadIdx.x); t < REACH * (TALL / RUN_DOWN<T>); t += THREADS) {
+      const int column = t % REACH, run = t / REACH * RUN_DOWN<T>;
       const int x = left - RADIUS + column, y = top - RADIUS + run;
       const T* from = plane + i64(y) * WIDTH + x;
-      T out[RUN] = {};
+      T out[RUN_DOWN<T>] = {};
       if (x >= 0 && x < WIDTH && top + run < height) {
-        if (y >= 0 && y + TAPS + RUN - 1 <= height)
+        if (y >= 0 && y + TAPS + RUN_DOWN<T> - 1 <= height)
           window_sums(out, [&](int i) { return from[i64(i) * WIDTH]; });
         else
           window_sums(
               out, [&](int i) { return u32(y + i) < u32(height) ? from[i64(i) * WIDTH] : T(0); });
       }
 #pragma unroll
-      for (int i = 0; i < RUN; ++i) sums[(run + i) * WIDE + column] = out[i];
+      for (int i = 0; i < RUN_DOWN<T>; ++i) sums[(run + i) * WIDE + column] = out[i];
     }
   }
 
@@ -110,6 +112,7 @@ struct Squares {
   FN void fetch(int c) const {
 #ifdef __CUDA_ARCH__
     constexpr int LINE = 128 / sizeof(T), LINES = REACH / LINE + 1;
+#pragma unroll 1
     for (int t = int(threadIdx.x); t < (TALL + 2 * RADIUS) * LINES; t += THREADS) {
       const int y = top - RADIUS + t / LINES, x = left - RADIUS + t % LINES * LINE;
       if (y >= 0 && y < height && x >= 0 && x < WIDTH)
@@ -118,20 +121,20 @@ struct Squares {
 #endif
   }
 
-  // f(c, sums) of every plane; `memory` is twice TALL·WIDE and twice TALL·PITCH.
+  // f(c, sums) of every plane; `memory` is twice TALL·PITCH and twice TALL·WIDE. Sums of columns
+  // run two planes ahead, and first, so that products hide what their memory takes.
   template <class F>
   FN void each(int count, T* memory, F f) const {
     T* columns = memory + 2 * TALL * PITCH;
-    fetch(1 < count ? 1 : 0);
-    down(0, columns);
-    __syncthreads();
-    for (int c = 0; c < count; ++c) {
-      T* sums = memory + c % 2 * TALL * PITCH;
-      if (c + 2 < count) fetch(c + 2);
-      if (c + 1 < count) down(c + 1, columns + (c + 1) % 2 * TALL * WIDE);
-      across(columns + c % 2 * TALL * WIDE, sums);
+    const auto sum = [&](int c) {
+      if (c < count) across(columns + c % 2 * TALL * WIDE, memory + c % 2 * TALL * PITCH);
+    };
+    for (int c = -2; c < count; ++c) {
+      fetch(c + 3 < count ? c + 3 : 0);
+      if (c + 2 < count) down(c + 2, columns + (c + 2) % 2 * TALL * WIDE);
+      if (c >= 0) f(c, memory + c % 2 * TALL * PITCH);
+      if (c >= -1) sum(c + 1);
       __syncthreads();
-      f(c, sums);
     }
   }
 };
@@ -147,11 +150,24 @@ struct Place {
         group(int(threadIdx.x / 32) % GROUPS) {}
 };
 
-// Σ over a warp, in a fixed order.
-template <class T>
-FN T warp_sum(T value) {
-  for (int step = 16; step > 0; step /= 2) value += __shfl_xor_sync(0xffffffffu, value, step);
-  return value;
+// Sums over a warp, in a fixed order: lane k < N has that of value[k]. In each step lanes in pairs
+// keep the sums of half of what they have.
+template <int N, class T>
+FN T warp_sums(const T (&value)[N]) {
+  const int lane = int(threadIdx.x % 32);
+  T half[4];
+#pragma unroll
+  for (int k = 0; k < 4; ++k) half[k] = k < N ? value[k] : T(0);
+#pragma unroll
+  for (int k = 0; k < 2; ++k) {
+    const T kept = lane & 2 ? half[k + 2] : half[k], given = lane & 2 ? half[k] : half[k + 2];
+    half[k] = kept + T(__shfl_xor_sync(0xffffffffu, given, 2));
+  }
+  const T kept = lane & 1 ? half[1] : half[0], given = lane & 1 ? half[0] : half[1];
+  T sum = kept + T(__shfl_xor_sync(0xffffffffu, given, 1));
+#pragma unroll
+  for (int step = 4; step < 32; step *= 2) sum += T(__shfl_xor_sync(0xffffffffu, sum, step));
+  return sum;
 }
 
 #endif

@@ -63,8 +63,10 @@ FN void join(const T* p, const T* q, const Sizes& sizes, i64 jobs, T* parts, T* 
 #pragma unroll
         for (int i = 0; i < OWN; ++i) own[k][i] = i < left ? row[i] : T(0);
     }
-    T* part =
-        parts + (job.tile * (ACROSS / OWN) + job.place.column / OWN) * sizes.classes * sizes.others;
+    const int k = job.first + job.place.row;
+    const bool mine = job.place.row < PART && k < sizes.classes;
+    const i64 tile = job.tile * (ACROSS / OWN) + job.place.column / OWN;
+    T* part = parts + (tile * sizes.classes + k) * sizes.others;
     job.squares.each(sizes.others, memory, [&](int l, const T* sums) {
       T sum[PART] = {};
 #pragma unroll
@@ -76,12 +78,8 @@ FN void join(const T* p, const T* q, const Sizes& sizes, i64 jobs, T* parts, T* 
 #pragma unroll
           for (int j = 0; j < 4; ++j) sum[k] += own[k][i + j] * few[j];
       }
-#pragma unroll
-      for (int k = 0; k < PART; ++k) {
-        const T whole = warp_sum(sum[k]);
-        if (job.place.row == 0 && job.first + k < sizes.classes)
-          part[i64(job.first + k) * sizes.others + l] = whole;
-      }
+      const T whole = warp_sums(sum);
+      if (mine) part[l] = whole;
     });
   }
 }

@@ -92,6 +92,7 @@ def recorded() -> Iterator[list[Launch]]:
 
 def triton_launches() -> list[Launch]:
     """What every family's launchers launch: a line each, at shapes that select every variant."""
+    from fastseg.ops.attention import _triton as attention
     from fastseg.ops.confusion import _triton as confusion
     from fastseg.ops.inpaint import _triton as inpaint
     from fastseg.ops.joint import _triton as joint
@@ -100,6 +101,9 @@ def triton_launches() -> list[Launch]:
     from fastseg.ops.scoring import _triton as scoring
 
     with recorded() as launches:
+        for dtype, d in product((torch.float32, torch.float64, torch.bfloat16), (128, 40)):
+            x = torch.empty((2, 3, 1600, d), dtype=dtype, device="meta")
+            attention.reorder(x, x[0, 0, :, 0].long())
         for dtype, count in product((torch.uint8, torch.int32, torch.int64), (6, 27, 60)):
             labels = torch.empty((2, 128, 128), dtype=dtype, device="meta")
             confusion.confusion(labels, labels, count, count, -1)
@@ -112,9 +116,9 @@ def triton_launches() -> list[Launch]:
                 joint.iic_terms_back(terms, joints, 1.0, symmetric)
             scores = fields.new_empty((2, 2 * classes, 1024))
             for hard in (False, True):
-                source = scores[:, 0, 0].long()
-                joints, marginals = scoring.pair_terms(scores, source, 1.0, hard)
-                scoring.pair_terms_back(joints, marginals, scores, source, 1.0, hard)
+                partner = scores[:, 0, 0].long()
+                terms = scoring.pair_terms(scores, partner, 1.0, hard)
+                scoring.pair_terms_back(terms, scores, partner, 1.0, hard)
             spectra = torch.view_as_complex(fields.new_empty((classes, 2, 16, 9, 2)))
             joint.spectral_products(spectra, spectra)
         for dtype, size in product((torch.float32, torch.float64), ((128, 128), (37, 45), (9, 9))):

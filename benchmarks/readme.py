@@ -7,8 +7,9 @@ from .machine import ROOT
 
 RESULTS = ROOT / "benchmarks" / "results" / "amd-epyc-2-cores"
 BEGIN, END = "<!-- numbers: begin -->\n", "<!-- numbers: end -->\n"
-RACES = ("iem_end_to_end", "iem_iteration")
-OPERATORS = (
+CASES = (
+    "iem_end_to_end",
+    "iem_iteration",
     "slic",
     "region_pool",
     "region_spp",
@@ -22,6 +23,9 @@ OPERATORS = (
     "masked_conv2d",
     "ordered_attention",
     "autoregressive_step",
+    "argmax_in_place",
+    "ac_step",
+    "infoseg_step",
 )
 SETS = {
     "flowers17": "half of Oxford 17 Flowers",
@@ -41,38 +45,41 @@ def table(heads: list[str], lines: list[list[str]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in drawn)
 
 
-def source(name: str) -> str:
+def link(name: str) -> str:
+    return f"[{name}]({(RESULTS / f'{name}.csv').relative_to(ROOT).as_posix()})"
+
+
+def origin(name: str) -> str:
+    """When the figures of a file were measured, and at which commit."""
     row = rows(name)[0]
-    path = (RESULTS / f"{name}.csv").relative_to(ROOT).as_posix()
-    about = f"{row['machine']}, {row['threads']} threads, {row['date'][:10]}, {row['commit']}"
-    return f"- [{name}]({path}): {about}\n"
+    return f"{row['date'][:10]}, {row['commit']}"
 
 
-def races() -> str:
-    """How many times as long the peers take."""
-    found = [{row["variant"]: row["ratio"] for row in rows(name)[1:]} for name in RACES]
-    lines = [[peer, *(f"{float(race[peer]):.0f}×" for race in found)] for peer in found[0]]
-    heads = [f"{name}: {rows(name)[0]['shape']}" for name in RACES]
-    return table(["time against the native kernel's", *heads], lines)
-
-
-def sizes() -> str:
-    found = {row["variant"]: float(row["ratio"]) for row in rows("iem_size")}
-    shown = ", ".join(f"{size} {ratio:.2g}×" for size, ratio in found.items())
-    return f"An iteration's cost against the picture's size: {shown}.\n"
+def span(ratios: list[float]) -> str:
+    shown = (f"{ratio:.{0 if ratio >= 10 else 1}f}" for ratio in (min(ratios), max(ratios)))
+    return "–".join(dict.fromkeys(shown)) + "×"
 
 
 def operators() -> str:
-    """How many times as long the peers of each operator take, size by size."""
-    lines: dict[tuple[str, str], list[str]] = {}
-    for name in OPERATORS:
+    """How many times as long the peers of each operator take, from the least to the most."""
+    lines = []
+    for name in CASES:
         ours = rows(name)[0]["variant"]
+        peers: dict[str, list[float]] = {}
         for row in rows(name):
             if not row["variant"].startswith(ours):
-                peers = lines.setdefault((name, row["shape"]), [])
-                peers.append(f"{row['variant']} {float(row['ratio']):.3g}×")
-    shown = [[name, shape, ", ".join(peers)] for (name, shape), peers in lines.items()]
-    return table(["case", "size", "time of the peers against fastseg's"], shown)
+                peers.setdefault(row["variant"], []).append(float(row["ratio"]))
+        shown = "; ".join(f"{peer} {span(ratios)}" for peer, ratios in peers.items())
+        sizes = len({row["shape"] for row in rows(name)})
+        lines.append([link(name), str(sizes), shown, origin(name)])
+    return table(["case", "sizes", "time of the peers against fastseg's", "measured"], lines)
+
+
+def growth() -> str:
+    found = {row["variant"]: float(row["ratio"]) for row in rows("iem_size")}
+    shown = ", ".join(f"{size} {ratio:.2g}×" for size, ratio in found.items())
+    about = f"({link('iem_size')}, {origin('iem_size')})"
+    return f"An iteration of IEM against one at 128², by the picture's size {about}: {shown}.\n"
 
 
 def scores() -> str:
@@ -87,10 +94,11 @@ def scores() -> str:
 
 def numbers() -> str:
     """All that stands between the markers."""
-    scored = "Masks at 128×128 with all defaults, in percent:\n"
-    sources = "Sources, with machine, date and commit:\n"
-    files = "".join(map(source, (*RACES, "iem_size", "quality", *OPERATORS)))
-    return "\n".join([races(), sizes(), operators(), scored, scores(), sources, files])
+    row = rows(CASES[0])[0]
+    where = f"On {row['cores']} cores of an {row['machine']}, least and most over the sizes:\n"
+    about = f"({link('quality')}, {origin('quality')})"
+    scored = f"Masks of IEM at 128×128 with all defaults, in percent {about}:\n"
+    return "\n".join([where, operators(), growth(), scored, scores()])
 
 
 def written(readme: str) -> str:

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT))  # `benchmarks` is not installed
 
 from benchmarks import __main__ as program  # noqa: E402
-from benchmarks import machine, quality, registry, report, runner, timers  # noqa: E402
+from benchmarks import cuts, machine, quality, registry, report, runner, timers  # noqa: E402
 from benchmarks.images import image_a_thread, photographs  # noqa: E402
 from benchmarks.registry import CASES, GateError, Problem, Setup, Variant, Work  # noqa: E402
 
@@ -306,3 +306,24 @@ def test_quality_reads_pictures_and_masks_and_leaves_void_out(tmp_path):
 def test_quality_without_pictures_says_where_it_looked(tmp_path, capsys):
     assert quality.main(["--data", str(tmp_path)]) == 2
     assert f"{tmp_path} holds none of flowers17" in capsys.readouterr().err
+
+
+def test_share_of_the_variance_within_segments():
+    features = torch.tensor([[[0.0], [4.0]], [[2.0], [4.0]]])  # means 1 and 4: 0.5 and 2.25
+    assert cuts.within(features) == pytest.approx(0.5 / 2.75)
+
+
+def test_cuts_of_pictures(tmp_path, monkeypatch, capsys):
+    images, truth = cuts.fruits("test", 2)
+    halves = cuts.CUTS["the sky in halves, apple, the others"](images, truth)
+    assert (halves[truth == 1] == 2).all()
+    assert (halves[truth >= 2] == 3).all()
+    assert set(halves[truth == 0].tolist()) == {0, 1}
+    assert cuts.CUTS["four quarters"](images, truth)[0, ::63, ::63].tolist() == [[0, 1], [2, 3]]
+    monkeypatch.setattr(cuts, "CUTS", {"the truth": cuts.CUTS["the truth"]})
+    cuts.main(["--steps", "1", "2", "--pictures", "8", "--out", str(tmp_path)])
+    with (tmp_path / "cuts.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["number"] for row in rows] == 2 * ["given"] + 2 * ["withheld"]
+    assert len(capsys.readouterr().out.splitlines()) == 3
+    assert all(0 <= float(row["within"]) <= 1 for row in rows)

@@ -1,6 +1,7 @@
 """Attention in the order of a scan, forward and backward."""
 
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from functools import partial
 from typing import Any
 
@@ -8,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 import fastseg
+from fastseg.nn import OrderedAttention
 from fastseg.ops.attention import _reference
 from fastseg.orderings import attention_mask, permutation, ranks
 
@@ -30,6 +32,16 @@ GOALS = {
 def dtype_on(device: str) -> torch.dtype:
     """FlashAttention is for half precision."""
     return torch.float32 if device == "cpu" else torch.bfloat16
+
+
+def shapes_of(setup: Setup) -> tuple[tuple[int, ...], ...]:
+    return QUICK_SHAPES if setup.quick else GPU_SHAPES if setup.gpu else SHAPES
+
+
+def words(shape: tuple[int, ...]) -> str:
+    batch, heads, side, d, ordering = shape
+    kind = "zigzag" if ordering > 8 else "raster"
+    return f"B={batch}, {heads} heads of {d}, {side}×{side}, {kind}, forward and backward"
 
 
 def both_ways(attention: Callable, inputs: list[torch.Tensor], *options: Any) -> list[torch.Tensor]:
@@ -85,8 +97,8 @@ def ordered_attention(setup: Setup) -> Iterator[Problem]:
     # On a GPU ours is PyTorch's in order; FlexAttention is for GPUs.
     left_out = "PyTorch, in order" if setup.gpu else "FlexAttention"
     dtype = dtype_on(setup.device)
-    for shape in QUICK_SHAPES if setup.quick else GPU_SHAPES if setup.gpu else SHAPES:
-        batch, heads, side, d, ordering = shape
+    for shape in shapes_of(setup):
+        batch, heads, side, d, _ = shape
         pairs = batch * heads * side**2 * (side**2 + 1) // 2
         # Two products of each pair forward, five backward.
         traffic = 8 * batch * heads * side**2 * d * dtype.itemsize
@@ -112,6 +124,52 @@ def ordered_attention(setup: Setup) -> Iterator[Problem]:
             aim = Aim("ratio", 0.95) if "causal" in way else None
             options = GOALS.get(way), memory if measured else None, aim
             ways.append(Variant(way, run, partial(same, work), *options))
-        kind = "zigzag" if ordering > 8 else "raster"
-        sizes = f"B={batch}, {heads} heads of {d}, {side}×{side}, {kind}"
-        yield Problem(f"{sizes}, forward and backward", "call", ways, gate)
+        yield Problem(words(shape), "call", ways, gate)
+
+
+def through_block(
+    block: OrderedAttention, ordering: int, x: torch.Tensor, grad: torch.Tensor
+) -> list[torch.Tensor]:
+    """Value, and gradients of x and the parameters."""
+    x, grad = (tensor.detach().to(block.qkv.weight.dtype) for tensor in (x, grad))
+    out = block(x.requires_grad_(), ordering)
+    return [out.detach(), *torch.autograd.grad(out, (x, *block.parameters()), grad)]
+
+
+@case("attention_block", "cpu", "gpu", operator="ordered_attention")
+def attention_block(setup: Setup) -> Iterator[Problem]:
+    """AC's block, which moves the pixels once for all its maps, against itself in order already."""
+    dtype, precision = dtype_on(setup.device), "bf16" if setup.gpu else "fp32"
+    for shape in shapes_of(setup):
+        batch, heads, side, d, ordering = shape
+        channels = heads * d
+        torch.manual_seed(0)
+        block = OrderedAttention(channels, heads=heads, backend=setup.backend)
+        block.to(setup.device, dtype)
+        exact = deepcopy(block).double()
+        exact.backend = "reference"
+        pictures = torch.randn(2, batch, side, side, channels).to(setup.device, dtype)
+        x, grad = pictures.movedim(4, 2).unbind()  # in channels last
+        orderings = {"fastseg": ordering, "in order already": 1}
+
+        def gate(
+            results: dict[str, Any], orderings=orderings, exact=exact, given=(x, grad)
+        ) -> None:
+            for name, result in results.items():
+                expected = through_block(exact, orderings[name], *given)
+                require_close({name: result}, expected, TOLERANCE[dtype])
+
+        pixels, pairs = batch * side**2, batch * heads * side**2 * (side**2 + 1) // 2
+        # Five maps of C to C, three products of each; as above of the pairs.
+        flops = 3 * 5 * 2 * pixels * channels**2 + 7 * 2 * pairs * d
+        work = Work(1, flops, 4 * pixels * channels * dtype.itemsize, precision)
+        ways = [
+            Variant(
+                name,
+                partial(through_block, block, way, x, grad),
+                partial(same, work),
+                aim=Aim("ratio", 0.95) if name != "fastseg" else None,
+            )
+            for name, way in orderings.items()
+        ]
+        yield Problem(words(shape), "call", ways, gate)

@@ -68,12 +68,9 @@ __device__ void maximise(Problem p, const Pixel* images, const i64 image_strides
 
 #ifdef PIXEL  // the launcher compiles the one that it needs
 KERNEL(iem, PIXEL, CHANNELS, BLOCK)
-#else
+#else  // to see what they take: a pixel's type is of no weight
 KERNEL(iem_uint8_rgb, uint8, 3, 512)
-KERNEL(iem_float_rgb, float, 3, 512)
-// Any number of channels takes more registers a thread.
-KERNEL(iem_uint8, uint8, 0, 256)
-KERNEL(iem_float, float, 0, 256)
+KERNEL(iem_float, float, 0, 256)  // any number of channels: more registers a thread
 #endif
 
 // Bytes of memory that a block needs.

@@ -49,6 +49,7 @@ IMPLEMENTED: dict[str, tuple[str, tuple[str, ...]]] = {
     "region_spread": ("region", ("native", "cuda")),
     "region_sum": ("region", ("native", "cuda")),
     "region_unpool": ("region", ("native", "cuda")),
+    "reorder": ("attention", ("triton",)),
     "slic": ("slic", ("native", "cuda")),
 }
 

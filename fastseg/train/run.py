@@ -164,7 +164,10 @@ def _go_on(run: Run, path: Path) -> None:
     facts = found.facts
     if facts["method"] != run.facts["method"]:
         raise ConfigError(f"{path.parent} is a run of {facts['method']}: choose another `--out`")
-    changed = differences(build(type(run.config), facts["config"]), run.config)
+    before = build(type(run.config), facts["config"])
+    if run.method.gradient and before.epochs < run.epochs:
+        before = replace(before, epochs=run.epochs)  # a run may be made longer
+    changed = differences(before, run.config)
     changed += differences(build(TrainConfig, facts["options"]), run.options)
     if changed:
         raise ConfigError(

@@ -97,11 +97,11 @@ def test_a_spilling_triton_kernel_is_found():
     assert int(spills[1]) > 0
 
 
-@pytest.mark.parametrize("use_nvrtc", [nvcc, nvrtc])
+@pytest.mark.skipif(not (HAS_NVCC or has_nvrtc()), reason="no CUDA compiler")
 @pytest.mark.parametrize("source", aot.cuda_sources(), ids=lambda source: source.name)
-def test_every_cuda_kernel(source, use_nvrtc):
-    # `python -m benchmarks.compile` looks at every architecture: minutes.
-    usages = aot.compile_cuda(source, 90, use_nvrtc)
+def test_every_cuda_kernel(source):
+    # By CuPy's compiler where it is there; `python -m benchmarks.compile` has all architectures.
+    usages = aot.compile_cuda(source, 90, has_nvrtc())
     assert usages
     assert not any(usage.spills for usage in usages), aot.table(usages)
 

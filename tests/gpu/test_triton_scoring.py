@@ -9,7 +9,7 @@ import torch
 pytest.importorskip("triton")
 
 from benchmarks.compile import recorded
-from fastseg import backends, infoseg_loss
+from fastseg import backends, infoseg_loss, local_global_scores
 from fastseg.ops.scoring import _pairs, _reference, _triton
 from fastseg.ops.scoring._draw import derangement
 
@@ -27,32 +27,32 @@ def seeded(seed=0):
 
 
 def problem(shape, dtype, device="cpu"):
-    """Scores, the images that each is the partner of, and gradients of both terms."""
+    """Scores, the partner of each image, and a gradient of both terms."""
     batch, classes, pixels = shape
     rng = seeded()
     scores = torch.randn((batch, 2 * classes, pixels), generator=rng, dtype=dtype)
-    grads = torch.randn((2, batch, pixels), generator=rng, dtype=dtype).unbind()
-    source = derangement(batch, rng, torch.device("cpu"))
-    return tuple(x.to(device) for x in (scores, source, *grads))
+    grad = torch.randn((2, batch, pixels), generator=rng, dtype=dtype)
+    partner = derangement(batch, rng, torch.device("cpu"))
+    return tuple(x.to(device) for x in (scores, partner, grad))
 
 
 @pytest.mark.parametrize("hard", [False, True])
 @pytest.mark.parametrize("dtype", EPS)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_equals_the_reference(shape, dtype, hard, device):
-    scores, source, one, two = problem(shape, dtype)
-    exact, of_joint, of_marginal = (x.double() for x in (scores, one, two))
+    scores, partner, grad = problem(shape, dtype)
+    exact = scores.double()
     expected = (
-        *_reference.pair_terms(exact, source, TAU, hard),
-        _reference.pair_terms_back(of_joint, of_marginal, exact, source, TAU, hard),
+        _reference.pair_terms(exact, partner, TAU, hard),
+        _reference.pair_terms_back(grad.double(), exact, partner, TAU, hard),
     )
-    scores, source, one, two = (x.to(device) for x in (scores, source, one, two))
+    scores, partner, grad = (x.to(device) for x in (scores, partner, grad))
     actual = (
-        *_triton.pair_terms(scores, source, TAU, hard),
-        _triton.pair_terms_back(one, two, scores, source, TAU, hard),
+        _triton.pair_terms(scores, partner, TAU, hard),
+        _triton.pair_terms_back(grad, scores, partner, TAU, hard),
     )
-    again = _triton.pair_terms_back(one, two, scores, source, TAU, hard)
-    assert torch.equal(again, actual[2])
+    again = _triton.pair_terms_back(grad, scores, partner, TAU, hard)
+    assert torch.equal(again, actual[1])
     for part, other in zip(actual, expected, strict=True):
         assert part.dtype == dtype
         assert part.shape == other.shape
@@ -80,10 +80,19 @@ def test_loss_and_gradients(estimator, assignment, device, monkeypatch):
         torch.testing.assert_close(one.double(), other, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("shape", [(0, 3, 4, 5), (2, 0, 4, 5), (2, 3, 0, 5), (2, 3, 4, 0)])
+def test_scores_of_no_bfloat16(shape):
+    batch, classes, size, width = shape
+    glob = torch.zeros((batch, classes, size), dtype=torch.bfloat16, device="cuda")
+    scores = local_global_scores(glob.new_zeros((batch, size, 2, width)), glob)
+    assert torch.equal(scores, glob.new_zeros((batch, classes, 2, width), dtype=torch.float32))
+
+
 @pytest.mark.parametrize("hard", [False, True])
 def test_no_access_outside_the_tensors(hard, device):
     """The launches again between walls: NaN around what they read, known values around the rest."""
-    scores, source, one, two = problem(SHAPES[1], torch.float32, device)
+    scores, partner, grad = problem(SHAPES[1], torch.float32, device)
 
     def walled(tensor, value):
         memory = tensor.new_full((tensor.numel() + 4096,), value)
@@ -91,11 +100,11 @@ def test_no_access_outside_the_tensors(hard, device):
         return inside.copy_(tensor), memory
 
     with recorded() as launches:
-        _triton.pair_terms(scores, source, TAU, hard)
-        _triton.pair_terms_back(one, two, scores, source, TAU, hard)
+        _triton.pair_terms(scores, partner, TAU, hard)
+        _triton.pair_terms_back(grad, scores, partner, TAU, hard)
     for launch, outputs in zip(launches, (("p_joint", "p_marginal"), ("p_grad",)), strict=True):
         found = {
-            name: walled(value, 7 if name in outputs else -1 if name == "p_source" else torch.nan)
+            name: walled(value, 7 if name in outputs else -1 if name == "p_partner" else torch.nan)
             for name, value in launch.arguments.items()
             if name.startswith("p_") and (name != "p_grad" or "p_grad" in outputs)
         }
@@ -113,11 +122,11 @@ def test_launch(shape):
     """Every pixel in one block, every class in registers, in one dimension of the grid."""
     batch, classes, pixels = shape
     scores = torch.empty((batch, 2 * classes, pixels), device="meta")
-    source = torch.empty(batch, dtype=torch.int64, device="meta")
+    partner = torch.empty(batch, dtype=torch.int64, device="meta")
     with recorded() as launches:
-        joint, marginal = _triton.pair_terms(scores, source, TAU, False)
-        grad = _triton.pair_terms_back(joint, marginal, scores, source, TAU, False)
-    assert joint.shape == marginal.shape == (batch, pixels)
+        terms = _triton.pair_terms(scores, partner, TAU, False)
+        grad = _triton.pair_terms_back(terms, scores, partner, TAU, False)
+    assert terms.shape == (2, batch, pixels)
     assert grad.shape == scores.shape
     for launch in launches:
         arguments = launch.arguments

@@ -331,6 +331,20 @@ def test_other_options_are_refused(bench):
     assert len(bench.lines("a")) == 2
 
 
+def test_a_run_can_be_made_longer_but_not_shorter(bench, monkeypatch):
+    loss = Tiny.loss  # without what it plans over the whole run
+    monkeypatch.setattr(Tiny, "loss", lambda self, batch, _, group: loss(self, batch, 0.5, group))
+    bench.run("long", TinyConfig(epochs=3))
+    bench.run("a", TinyConfig(epochs=2))
+    bench.run("a", TinyConfig(epochs=3))
+    assert [line["epoch"] for line in bench.lines("a")] == [1, 2, 3]
+    assert "epochs: 3" in (bench.folder / "a/config.yaml").read_text()
+    for name, weight in bench.state("long").model.items():
+        assert torch.equal(bench.state("a").model[name], weight)
+    with pytest.raises(ConfigError, match=r"`--epochs` 3 → 2"):
+        bench.run("a", TinyConfig(epochs=2))
+
+
 def test_a_folder_is_for_one_process_at_a_time(bench):
     with (
         locked(bench.folder / "a"),

@@ -5,6 +5,7 @@ from functools import cache
 import torch
 from torch.library import define, impl, register_autograd, register_fake
 
+from ... import backends
 from ...orderings import permutation, ranks
 
 __all__ = ["reorder"]
@@ -37,7 +38,8 @@ def _order(
 
 @impl("fastseg::reorder", ("CPU", "CUDA"))
 def _reorder(x, height, width, ordering, back):
-    return x.index_select(-2, _order(height, width, ordering, back, x.device))
+    kernel = backends.load("reorder", x.device, "auto")
+    return kernel.reorder(x, _order(height, width, ordering, back, x.device))
 
 
 @register_fake("fastseg::reorder")

@@ -1,4 +1,5 @@
-"""Attention with its mask stored: the definition, and the benchmarks' baseline."""
+"""Attention with its mask stored, the definition and the benchmarks' baseline; and pixels put in
+order."""
 
 import math
 
@@ -26,3 +27,8 @@ def ordered_attention(
     logits = q @ k.mT * (1 / math.sqrt(q.shape[-1]) if scale is None else scale)
     logits = logits * mask if literal else logits.masked_fill(~mask, -math.inf)
     return logits.softmax(-1) @ v
+
+
+def reorder(x: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
+    """Row i of the result is row `order[i]`: (…,N,d), a permutation (N,) int64 → (…,N,d)."""
+    return x.index_select(-2, order)

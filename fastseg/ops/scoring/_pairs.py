@@ -16,90 +16,84 @@ DEVICES = ("cuda",)  # that have a kernel
 
 define(
     "fastseg::pair_terms",
-    "(Tensor scores, Tensor source, float tau, bool hard, str backend)"
-    " -> (Tensor joint, Tensor marginal)",
+    "(Tensor scores, Tensor partner, float tau, bool hard, str backend) -> Tensor",
 )
 define(
     "fastseg::pair_terms_back",
-    "(Tensor of_joint, Tensor of_marginal, Tensor scores, Tensor source, float tau, bool hard,"
-    " str backend) -> Tensor",
+    "(Tensor grad, Tensor scores, Tensor partner, float tau, bool hard, str backend) -> Tensor",
 )
 
 
 def terms(
     scores: torch.Tensor, partner: torch.Tensor, tau: float, hard: bool, group: Any
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> torch.Tensor:
     """`pair_terms` of images paired with `partner` (B,) of all ranks'."""
     if group is None and scores.device.type in DEVICES:
-        images = torch.arange(len(partner), device=partner.device)
-        source = torch.empty_like(partner).scatter_(0, partner, images)
-        return pair_terms(scores, source, tau, hard)
+        return pair_terms(scores, partner, tau, hard)
     scores, others = scores.chunk(2, 1)
     if hard:
         label = scores.argmax(1, keepdim=True)
         joint = scores.gather(1, label)[:, 0]
-        return joint, others.gather(1, rows_over(label, group)[0][partner])[:, 0]
-    share = (tau * scores).softmax(1)
-    joint = (share * scores).sum(1)
-    return joint, (rows_over(share, group)[0][partner] * others).sum(1)
+        marginal = others.gather(1, rows_over(label, group)[0][partner])[:, 0]
+    else:
+        share = (tau * scores).softmax(1)
+        joint = (share * scores).sum(1)
+        marginal = (rows_over(share, group)[0][partner] * others).sum(1)
+    return torch.stack((-joint, marginal))
 
 
 def pair_terms(
-    scores: torch.Tensor, source: torch.Tensor, tau: float, hard: bool, backend: str = "auto"
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """t⁺ and t⁻ of `infoseg_loss`, differentiable any number of times.
+    scores: torch.Tensor, partner: torch.Tensor, tau: float, hard: bool, backend: str = "auto"
+) -> torch.Tensor:
+    """−t⁺ and t⁻ of `infoseg_loss`, which grows with both; differentiable any number of times.
 
     Args:
         scores: (B,2K,N), float32 or float64: those of image b with its own K global features, then
             with those of its partner.
-        source: (B,), the image whose partner each is: a permutation.
+        partner: (B,), of each image another: a permutation.
         tau, hard: of the assignment.
         backend: "auto", or one of `fastseg.backends.NAMES`.
 
     Returns:
-        joint, marginal (B,N).
+        (2,B,N)
     """
-    return torch.ops.fastseg.pair_terms(scores, source, tau, hard, backend)
+    return torch.ops.fastseg.pair_terms(scores, partner, tau, hard, backend)
 
 
 @impl("fastseg::pair_terms", ("CPU", "CUDA"))
-def _terms(scores, source, tau, hard, backend):
+def _terms(scores, partner, tau, hard, backend):
     kernel = backends.load("pair_terms", scores.device, backend)
-    return kernel.pair_terms(scores.contiguous(), source, tau, hard)
+    return kernel.pair_terms(scores.contiguous(), partner, tau, hard)
 
 
 @register_fake("fastseg::pair_terms")
-def _terms_fake(scores, source, tau, hard, backend):
-    shape = scores.shape[0], scores.shape[2]
-    return scores.new_empty(shape), scores.new_empty(shape)
+def _terms_fake(scores, partner, tau, hard, backend):
+    return scores.new_empty((2, scores.shape[0], scores.shape[2]))
 
 
 def _keep(ctx, inputs, output) -> None:
-    scores, source, *ctx.options = inputs
-    ctx.save_for_backward(scores, source)
+    scores, partner, *ctx.options = inputs
+    ctx.save_for_backward(scores, partner)
 
 
-def _terms_backward(ctx, of_joint: torch.Tensor, of_marginal: torch.Tensor):
-    scores, source = ctx.saved_tensors
+def _terms_backward(ctx, grad: torch.Tensor):
     *options, backend = ctx.options
     if torch.is_grad_enabled():  # for the second derivative
         back = _reference.pair_terms_back
-        return back(of_joint, of_marginal, scores, source, *options), *([None] * 4)
+        return back(grad, *ctx.saved_tensors, *options), *([None] * 4)
     back = torch.ops.fastseg.pair_terms_back
-    grad = back(of_joint, of_marginal, scores, source, *options, backend)
-    return grad, *([None] * 4)
+    return back(grad, *ctx.saved_tensors, *options, backend), *([None] * 4)
 
 
 register_autograd("fastseg::pair_terms", _terms_backward, setup_context=_keep)
 
 
 @impl("fastseg::pair_terms_back", ("CPU", "CUDA"))
-def _terms_back(of_joint, of_marginal, scores, source, tau, hard, backend):
+def _terms_back(grad, scores, partner, tau, hard, backend):
     kernel = backends.load("pair_terms", scores.device, backend)
-    tensors = of_joint.contiguous(), of_marginal.contiguous(), scores.contiguous(), source
-    return kernel.pair_terms_back(*tensors, tau, hard)
+    return kernel.pair_terms_back(grad.contiguous(), scores.contiguous(), partner, tau, hard)
 
 
 @register_fake("fastseg::pair_terms_back")
-def _terms_back_fake(of_joint, of_marginal, scores, source, tau, hard, backend):
+def _terms_back_fake(grad, scores, partner, tau, hard, backend):
     return torch.empty_like(scores, memory_format=torch.contiguous_format)

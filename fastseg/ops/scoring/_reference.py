@@ -43,34 +43,25 @@ def info_nce(
     return (pairs.logsumexp(2) - math.log((batch - 1) * count + 1) - positive).mean()
 
 
-def pair_terms(
-    scores: torch.Tensor, source: torch.Tensor, tau: float, hard: bool
-) -> tuple[torch.Tensor, torch.Tensor]:
+def pair_terms(scores: torch.Tensor, partner: torch.Tensor, tau: float, hard: bool) -> torch.Tensor:
     """See `_pairs.pair_terms`."""
     own, others = scores.chunk(2, 1)
     share = _share(own, tau, hard)
-    marginal = torch.empty_like(scores[:, 0])
-    marginal[source] = (share * others[source]).sum(1)
-    return (share * own).sum(1), marginal
+    return torch.stack((-(share * own).sum(1), (share[partner] * others).sum(1)))
 
 
 def pair_terms_back(
-    of_joint: torch.Tensor,
-    of_marginal: torch.Tensor,
-    scores: torch.Tensor,
-    source: torch.Tensor,
-    tau: float,
-    hard: bool,
+    grad: torch.Tensor, scores: torch.Tensor, partner: torch.Tensor, tau: float, hard: bool
 ) -> torch.Tensor:
-    """The gradient of the scores from those of both; differentiable."""
+    """The gradient of the scores from that of both terms (2,B,N); differentiable."""
+    source = partner.argsort()  # whose partner each is: `partner` is a permutation
     own, others = scores.chunk(2, 1)
     share, others = _share(own, tau, hard), others[source]
-    grad, of_marginal = of_joint[:, None], of_marginal[source][:, None]
+    of_own, of_others = -grad[0][:, None], grad[1][source][:, None]
     if not hard:
         above, beyond = (x - (share * x).sum(1, keepdim=True) for x in (own, others))
-        grad = grad + tau * (grad * above + of_marginal * beyond)
-    # `source` is a permutation: its inverse brings each row to its place.
-    return torch.cat((share * grad, (share * of_marginal)[source.argsort()]), 1)
+        of_own = of_own + tau * (of_own * above + of_others * beyond)
+    return torch.cat((share * of_own, (share * of_others)[partner]), 1)
 
 
 def _share(scores: torch.Tensor, tau: float, hard: bool) -> torch.Tensor:

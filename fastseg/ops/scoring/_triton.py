@@ -21,10 +21,10 @@ def _share(b_s, m_k, tau, HARD: tl.constexpr):
 @triton.jit
 def pair_terms_kernel(
     p_scores,  # (B,2K,N)
-    p_source,  # (B,)
+    p_partner,  # (B,)
     p_tau,  # (1,)
-    p_joint,  # (B,N)
-    p_marginal,  # (B,N)
+    p_joint,  # (B,N), −t⁺
+    p_marginal,  # (B,N), t⁻
     p_grad,  # (B,2K,N)
     K,
     N,
@@ -33,10 +33,10 @@ def pair_terms_kernel(
     BLOCK_K: tl.constexpr,
     BLOCK_N: tl.constexpr,
 ):
-    """Pixels n … n+BLOCK_N of one image as the partner of another."""
+    """Pixels n … n+BLOCK_N of the partner of one image."""
     blocks = tl.cdiv(N, BLOCK_N)
-    image = (tl.program_id(0) // blocks).to(tl.int64)
-    source = tl.load(p_source + image).to(tl.int64)
+    source = (tl.program_id(0) // blocks).to(tl.int64)
+    image = tl.load(p_partner + source).to(tl.int64)
     o_n = tl.program_id(0) % blocks * BLOCK_N + tl.arange(0, BLOCK_N)
     o_k = tl.arange(0, BLOCK_K)
     m_n, m_k = o_n < N, (o_k < K)[:, None]
@@ -48,7 +48,7 @@ def pair_terms_kernel(
     tau = tl.load(p_tau)
     b_share = _share(tl.where(m_k, b_own, float("-inf")), m_k, tau, HARD)
     if BACK:
-        b_of_joint = tl.load(p_joint + image * N + o_n, m_n, 0)[None, :]
+        b_of_joint = -tl.load(p_joint + image * N + o_n, m_n, 0)[None, :]
         b_of_marginal = tl.load(p_marginal + source * N + o_n, m_n, 0)[None, :]
         b_grad = b_of_joint
         if not HARD:
@@ -58,40 +58,32 @@ def pair_terms_kernel(
         tl.store(p_grad + o_own, b_share * b_grad, m_s)
         tl.store(p_grad + o_other, b_share * b_of_marginal, m_s)
     else:
-        tl.store(p_joint + image * N + o_n, tl.sum(b_share * b_own, 0), m_n)
+        tl.store(p_joint + image * N + o_n, -tl.sum(b_share * b_own, 0), m_n)
         tl.store(p_marginal + source * N + o_n, tl.sum(b_share * b_other, 0), m_n)
 
 
-def pair_terms(
-    scores: torch.Tensor, source: torch.Tensor, tau: float, hard: bool
-) -> tuple[torch.Tensor, torch.Tensor]:
+def pair_terms(scores: torch.Tensor, partner: torch.Tensor, tau: float, hard: bool) -> torch.Tensor:
     """See `_reference.pair_terms`; scores are contiguous, float32 or float64."""
-    joint, marginal = scores.new_empty((2, scores.shape[0], scores.shape[2]))
-    _launch(scores, source, tau, hard, joint, marginal, None)
-    return joint, marginal
+    terms = scores.new_empty((2, scores.shape[0], scores.shape[2]))
+    _launch(scores, partner, tau, hard, terms, None)
+    return terms
 
 
 def pair_terms_back(
-    of_joint: torch.Tensor,
-    of_marginal: torch.Tensor,
-    scores: torch.Tensor,
-    source: torch.Tensor,
-    tau: float,
-    hard: bool,
+    of_terms: torch.Tensor, scores: torch.Tensor, partner: torch.Tensor, tau: float, hard: bool
 ) -> torch.Tensor:
     """See `_reference.pair_terms_back`; all are contiguous, float32 or float64."""
     grad = torch.empty_like(scores)
-    _launch(scores, source, tau, hard, of_joint, of_marginal, grad)
+    _launch(scores, partner, tau, hard, of_terms, grad)
     return grad
 
 
 def _launch(
     scores: torch.Tensor,
-    source: torch.Tensor,
+    partner: torch.Tensor,
     tau: float,
     hard: bool,
-    joint: torch.Tensor,
-    marginal: torch.Tensor,
+    terms: torch.Tensor,
     grad: torch.Tensor | None,
 ) -> None:
     batch, rows, pixels = scores.shape
@@ -100,10 +92,9 @@ def _launch(
     with torch.cuda.device_of(scores):
         pair_terms_kernel[(batch * triton.cdiv(pixels, block_n),)](
             scores,
-            source,
+            partner,
             _number(tau, scores.dtype, scores.device),
-            joint,
-            marginal,
+            *terms,
             scores if grad is None else grad,
             rows // 2,
             pixels,

@@ -6,9 +6,7 @@
 #ifdef __CUDACC__
 
 constexpr int TALL = 32, ACROSS = 56, THREADS = 384, WARPS = THREADS / 32;
-constexpr int RUN = 8;  // neighbours in a row that a thread sums the windows of
-template <class T>
-constexpr int RUN_DOWN = sizeof(T) == 8 ? 8 : 16;  // and in a column, as many as registers hold
+constexpr int RUN = 8, RUN_DOWN = 16;  // windows of neighbours in a row and in a column, a thread
 constexpr int TAPS = 2 * RADIUS + 1, REACH = ACROSS + 2 * RADIUS;
 constexpr int PITCH = ACROSS + 4;  // of sums: rows of a warp's lanes begin in banks of their own
 constexpr int WIDE = REACH | 1;    // of sums down columns: the same, one number at a time
@@ -81,20 +79,20 @@ struct Squares {
   // Of columns, (TALL,WIDE).
   FN void down(int c, T* sums) const {
     const T* plane = planes + i64(c) * height * WIDTH;
-    for (int t = int(threadIdx.x); t < REACH * (TALL / RUN_DOWN<T>); t += THREADS) {
-      const int column = t % REACH, run = t / REACH * RUN_DOWN<T>;
+    for (int t = int(threadIdx.x); t < REACH * (TALL / RUN_DOWN); t += THREADS) {
+      const int column = t % REACH, run = t / REACH * RUN_DOWN;
       const int x = left - RADIUS + column, y = top - RADIUS + run;
       const T* from = plane + i64(y) * WIDTH + x;
-      T out[RUN_DOWN<T>] = {};
+      T out[RUN_DOWN] = {};
       if (x >= 0 && x < WIDTH && top + run < height) {
-        if (y >= 0 && y + TAPS + RUN_DOWN<T> - 1 <= height)
+        if (y >= 0 && y + TAPS + RUN_DOWN - 1 <= height)
           window_sums(out, [&](int i) { return from[i64(i) * WIDTH]; });
         else
           window_sums(
               out, [&](int i) { return u32(y + i) < u32(height) ? from[i64(i) * WIDTH] : T(0); });
       }
 #pragma unroll
-      for (int i = 0; i < RUN_DOWN<T>; ++i) sums[(run + i) * WIDE + column] = out[i];
+      for (int i = 0; i < RUN_DOWN; ++i) sums[(run + i) * WIDE + column] = out[i];
     }
   }
 

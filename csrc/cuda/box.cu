@@ -12,7 +12,7 @@
 
 // As many as registers hold.
 template <class T>
-constexpr int MOST = sizeof(T) == 8 && PLANES > 2 ? 2 : PLANES;
+constexpr int MOST = sizeof(T) == 8 ? 1 : PLANES;
 
 struct Sizes {
   int classes, others, height;
@@ -49,7 +49,7 @@ struct Job {
 // of q (B,L,height,WIDTH).
 template <class T>
 FN void join(const T* p, const T* q, const Sizes& sizes, i64 jobs, T* parts, T* memory) {
-  constexpr int PART = MOST<T>;
+  constexpr int PART = MOST<T>, COUNT = Few<T>::COUNT;
   for (i64 i = blockIdx.x; i < jobs; i += gridDim.x) {
     const Job<T> job(i, sizes, q);
     const i64 size = i64(sizes.height) * WIDTH;
@@ -70,13 +70,13 @@ FN void join(const T* p, const T* q, const Sizes& sizes, i64 jobs, T* parts, T* 
     job.squares.each(sizes.others, memory, [&](int l, const T* sums) {
       T sum[PART] = {};
 #pragma unroll
-      for (int i = 0; i < OWN; i += 4) {
-        T few[4];
+      for (int i = 0; i < OWN; i += COUNT) {
+        T few[COUNT];
         read(sums + job.place.row * PITCH + job.place.column + i, few);
 #pragma unroll
         for (int k = 0; k < PART; ++k)
 #pragma unroll
-          for (int j = 0; j < 4; ++j) sum[k] += own[k][i + j] * few[j];
+          for (int j = 0; j < COUNT; ++j) sum[k] += own[k][i + j] * few[j];
       }
       const T whole = warp_sums(sum);
       if (mine) part[l] = whole;
@@ -87,7 +87,7 @@ FN void join(const T* p, const T* q, const Sizes& sizes, i64 jobs, T* parts, T* 
 // out (B,K,height,WIDTH) = Σ_l weights[k,l]·(sums over squares of q (B,L,height,WIDTH)).
 template <class T>
 FN void mix(const T* weights, const T* q, const Sizes& sizes, i64 jobs, T* out, T* memory) {
-  constexpr int PART = MOST<T>, ALL = PART * GROUPS;
+  constexpr int PART = MOST<T>, ALL = PART * GROUPS, COUNT = Few<T>::COUNT;
   T* own = memory + 2 * TALL * (PITCH + WIDE);  // the weights of the job's planes (L,ALL)
   for (i64 i = blockIdx.x; i < jobs; i += gridDim.x) {
     const Job<T> job(i, sizes, q);
@@ -100,13 +100,13 @@ FN void mix(const T* weights, const T* q, const Sizes& sizes, i64 jobs, T* out, 
     job.squares.each(sizes.others, memory, [&](int l, const T* sums) {
       if (job.squares.left + job.place.column >= WIDTH) return;
 #pragma unroll
-      for (int i = 0; i < OWN; i += 4) {
-        T few[4];
+      for (int i = 0; i < OWN; i += COUNT) {
+        T few[COUNT];
         read(sums + job.place.row * PITCH + job.place.column + i, few);
 #pragma unroll
         for (int k = 0; k < PART; ++k)
 #pragma unroll
-          for (int j = 0; j < 4; ++j)
+          for (int j = 0; j < COUNT; ++j)
             sum[k][i + j] += own[l * ALL + job.place.group * PART + k] * few[j];
       }
     });

@@ -14,7 +14,7 @@ from . import _fft, _reference
 # As csrc/box_device.h has it.
 TALL, ACROSS, BOX_THREADS, GROUPS, PARTS = 32, 56, 384, 6, 2
 # Planes of a thread, as many as its registers hold.
-MOST_PLANES = {torch.float32: 4, torch.float64: 2}
+MOST_PLANES = {torch.float32: 4, torch.float64: 1}
 
 # The most that spectra.cu is compiled for.
 THREADS = {torch.float32: 1024, torch.float64: 512}

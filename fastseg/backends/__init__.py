@@ -35,7 +35,7 @@ IMPLEMENTED: dict[str, tuple[str, tuple[str, ...]]] = {
     "gaussian_filter": ("inpaint", ("native", "triton")),
     "iic_terms": ("joint", ("triton",)),
     "iem": ("inpaint", ("native", "cuda")),
-    "joint_sum": ("joint", ("cuda", "triton")),
+    "joint_sum": ("joint", ("native", "cuda", "triton")),
     "masked_conv2d": ("masked_conv", ("native", "torch", "triton")),
     "ncut_sums": ("ncut", ("native", "cuda", "triton")),
     "ordered_attention": ("attention", ("native", "torch")),

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ...backends.cuda import launch, module, on_stream_of
-from . import _fft, _reference
+from . import _fft, _reference, _sums
 
 # As csrc/box_device.h has it.
 TALL, ACROSS, BOX_THREADS, GROUPS, PARTS = 32, 56, 384, 6, 2
@@ -87,23 +87,23 @@ def _roots(size: tuple[int, int], dtype: torch.dtype, device: torch.device) -> t
 
 
 def joint_sum(p: torch.Tensor, q: torch.Tensor, radius: int) -> torch.Tensor:
-    """See `_reference.joint_sum`; p and q are contiguous, float32 or float64."""
+    """See `_sums.joint_sum`; p and q are contiguous, float32 or float64."""
     batch, classes, height, width = p.shape
     tiles = batch * -(-height // TALL) * -(-width // ACROSS)
     parts = p.new_empty((tiles * PARTS, classes, q.shape[1]))
     if not _launch_box("box_join", p, q, classes, radius, tiles, parts):
-        return _reference.joint_sum(p, q, radius)
+        return _sums.joint_sum(_reference, p, q, radius)
     return parts.sum(0)
 
 
 def mixed_sum(weights: torch.Tensor, q: torch.Tensor, radius: int) -> torch.Tensor:
-    """See `_reference.mixed_sum`; both are contiguous, float32 or float64."""
+    """See `_sums.mixed_sum`; both are contiguous, float32 or float64."""
     batch, _, height, width = q.shape
     classes = len(weights)
     tiles = batch * -(-height // TALL) * -(-width // ACROSS)
     out = q.new_empty((batch, classes, height, width))
     if not _launch_box("box_mix", weights, q, classes, radius, tiles, out):
-        return _reference.mixed_sum(weights, q, radius)
+        return _sums.mixed_sum(_reference, weights, q, radius)
     return out
 
 

@@ -11,8 +11,6 @@ __all__ = [
     "displaced_mix",
     "iic_terms",
     "iic_terms_back",
-    "joint_sum",
-    "mixed_sum",
     "plane_pixels",
     "plane_spectra",
     "spectral_joint",
@@ -45,16 +43,6 @@ def displaced_mix(weights: torch.Tensor, q: torch.Tensor, radius: int) -> torch.
 def box_sum(x: torch.Tensor, radius: int) -> torch.Tensor:
     """The sum over the square of side 2T+1 around each pixel, zero outside the image."""
     return F.avg_pool2d(x, 2 * radius + 1, stride=1, padding=radius, divisor_override=1)
-
-
-def joint_sum(p: torch.Tensor, q: torch.Tensor, radius: int) -> torch.Tensor:
-    """Σ_b Σ_(y,x) p[b,k,y,x]·(□ q)[b,l,y,x], □ the `box_sum`: (K,L)."""
-    return displaced_joint(p, box_sum(q, radius), 0)[0, 0]
-
-
-def mixed_sum(weights: torch.Tensor, q: torch.Tensor, radius: int) -> torch.Tensor:
-    """out[b,k,y,x] = Σ_l weights[k,l]·(□ q)[b,l,y,x]: (B,K,H,W)."""
-    return displaced_mix(weights[None, None], box_sum(q, radius), 0)
 
 
 def iic_terms(joint: torch.Tensor, lamb: float, symmetric: bool) -> torch.Tensor:

@@ -26,8 +26,6 @@ __all__ = [
     "displaced_mix",  # a convolution, which cuDNN does well
     "iic_terms",
     "iic_terms_back",
-    "joint_sum",
-    "mixed_sum",
     "spectral_joint",
     "spectral_mix",
     "spectrum_size",
@@ -223,16 +221,6 @@ def box_sum(x: torch.Tensor, radius: int) -> torch.Tensor:
             rows = _ones(min(x.shape[2], 2 * radius + 1), 2 * radius + 1, x.dtype, x.device)
             x = filter_transpose(x, rows, radius)
         return x
-
-
-def joint_sum(p: torch.Tensor, q: torch.Tensor, radius: int) -> torch.Tensor:
-    """See `_reference.joint_sum`; p and q are contiguous, float32 or float64."""
-    return displaced_joint(p, box_sum(q, radius), 0)[0, 0]
-
-
-def mixed_sum(weights: torch.Tensor, q: torch.Tensor, radius: int) -> torch.Tensor:
-    """See `_reference.mixed_sum`; both are contiguous, float32 or float64."""
-    return displaced_mix(weights[None, None], box_sum(q, radius), 0)
 
 
 # Without a limit, since a captured CUDA graph keeps the address: an evicted table would be freed.

@@ -1,5 +1,6 @@
 """Public functions of the family, the operators they register, and their checks."""
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from ...checks import (
     check_shape,
     check_tensor,
 )
+from . import _sums
 from .plan import ALGORITHMS, cheapest
 
 __all__ = ["displaced_joint", "joint_sum"]
@@ -39,7 +41,12 @@ define("fastseg::mixed_sum", "(Tensor weights, Tensor q, int radius, str backend
 
 
 def _check_fields(
-    p: torch.Tensor, q: torch.Tensor, radius: int, mask: torch.Tensor | None, backend: str
+    p: torch.Tensor,
+    q: torch.Tensor,
+    radius: int,
+    mask: torch.Tensor | None,
+    backend: str,
+    summed: bool = False,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """p and q in the dtype they are summed in, zero where the mask is."""
     for name, field in (("p", p), ("q", q)):
@@ -58,7 +65,8 @@ def _check_fields(
             f"got {radius}"
         )
     if not torch.compiler.is_compiling():  # a compiled graph finds out when it runs
-        backends.resolve("displaced_joint", p.device, backend)
+        at_once = summed and p.device.type in DEVICES
+        backends.resolve("joint_sum" if at_once else "displaced_joint", p.device, backend)
     dtype = torch.promote_types(torch.promote_types(p.dtype, q.dtype), torch.float32)
     p, q = p.to(dtype), q.to(dtype)
     if mask is None:
@@ -234,7 +242,7 @@ def joint_sum(
         TypeError, ValueError: an argument is not as in `displaced_joint`.
         BackendUnavailable: the named backend cannot run here.
     """
-    p, q = _check_fields(p, q, radius, mask, backend)
+    p, q = _check_fields(p, q, radius, mask, backend, summed=True)
     if p.device.type in DEVICES:
         return torch.ops.fastseg.joint_sum(p, q, radius, backend)
     if radius:
@@ -271,7 +279,8 @@ def _joint_sum(p, q, radius, backend):
         return _joint_sum_fake(p, q).zero_()
     kernel = backends.load("joint_sum", p.device, backend)
     with torch.autocast(p.device.type, enabled=False):
-        return kernel.joint_sum(p.contiguous(), q.contiguous(), radius)
+        joint_sum = getattr(kernel, "joint_sum", partial(_sums.joint_sum, kernel))
+        return joint_sum(p.contiguous(), q.contiguous(), radius)
 
 
 @register_fake("fastseg::joint_sum")
@@ -301,7 +310,8 @@ def _mixed_sum(weights, q, radius, backend):
         return _mixed_sum_fake(weights, q).zero_()
     kernel = backends.load("joint_sum", q.device, backend)
     with torch.autocast(q.device.type, enabled=False):
-        return kernel.mixed_sum(weights.contiguous(), q.contiguous(), radius)
+        mixed_sum = getattr(kernel, "mixed_sum", partial(_sums.mixed_sum, kernel))
+        return mixed_sum(weights.contiguous(), q.contiguous(), radius)
 
 
 @register_fake("fastseg::mixed_sum")

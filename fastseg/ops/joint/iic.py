@@ -80,6 +80,7 @@ def iic_loss(
     # Entropies nearly cancel where the fields are nearly independent: in float64, for it is small.
     joint = sum_over(joint.double(), group)
     if joint.device.type in DEVICES and joint.shape[-1] <= MOST_CLASSES:
+        backend = "reference" if backend == "reference" else "auto"  # named for the joints
         terms = torch.ops.fastseg.iic_terms(joint, lamb, bool(symmetric), backend)
     else:
         terms = _reference.iic_terms(joint, lamb, symmetric)

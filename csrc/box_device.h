@@ -124,14 +124,12 @@ struct Squares {
   template <class F>
   FN void each(int count, T* memory, F f) const {
     T* columns = memory + 2 * TALL * PITCH;
-    const auto sum = [&](int c) {
-      if (c < count) across(columns + c % 2 * TALL * WIDE, memory + c % 2 * TALL * PITCH);
-    };
     for (int c = -2; c < count; ++c) {
-      fetch(c + 3 < count ? c + 3 : 0);
+      if (c + 3 < count) fetch(c + 3);
       if (c + 2 < count) down(c + 2, columns + (c + 2) % 2 * TALL * WIDE);
       if (c >= 0) f(c, memory + c % 2 * TALL * PITCH);
-      if (c >= -1) sum(c + 1);
+      if (c >= -1 && c + 1 < count)
+        across(columns + (c + 1) % 2 * TALL * WIDE, memory + (c + 1) % 2 * TALL * PITCH);
       __syncthreads();
     }
   }

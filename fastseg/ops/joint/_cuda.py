@@ -11,13 +11,17 @@ import torch
 from ...backends.cuda import launch, module, on_stream_of
 from . import _fft, _reference, _sums
 
-# As csrc/box_device.h has it.
-TALL, ACROSS, BOX_THREADS, GROUPS, PARTS = 32, 56, 384, 6, 2
-# Planes of a thread, as many as its registers hold.
-MOST_PLANES = {torch.float32: 4, torch.float64: 1}
-
-# The most that spectra.cu is compiled for.
+# The most that the kernels of spectra are compiled for.
 THREADS = {torch.float32: 1024, torch.float64: 512}
+
+
+@cache
+def _most_shared(device: int | None) -> int:
+    """Bytes that a block can have."""
+    return int(cupy.cuda.Device(device).attributes["MaxSharedMemoryPerBlockOptin"])
+
+
+# --- spectra -----------------------------------------------------------------------------------
 
 
 def plane_spectra(x: torch.Tensor, size: tuple[int, int], shift: int = 0) -> torch.Tensor:
@@ -73,17 +77,20 @@ def _shared_bytes(size: tuple[int, int], x: torch.Tensor) -> int | None:
     return shared if shared <= _most_shared(x.device.index) else None
 
 
-@cache
-def _most_shared(device: int | None) -> int:
-    return int(cupy.cuda.Device(device).attributes["MaxSharedMemoryPerBlockOptin"])
-
-
 # Without a limit, since a captured CUDA graph keeps the address: an evicted table would be freed.
 @cache
 def _roots(size: tuple[int, int], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """exp(−2πi·t/n) of both lengths (n+m,2)."""
     turns = torch.cat([torch.arange(n, dtype=torch.float64) * (2 * math.pi / n) for n in size])
     return torch.stack((turns.cos(), -turns.sin()), 1).to(device, dtype)
+
+
+# --- sums over squares -------------------------------------------------------------------------
+
+# As csrc/box_device.h has it.
+TALL, ACROSS, BOX_THREADS, GROUPS, PARTS = 32, 56, 384, 6, 2
+# Planes of a thread, as many as its registers hold.
+MOST_PLANES = {torch.float32: 4, torch.float64: 1}
 
 
 def joint_sum(p: torch.Tensor, q: torch.Tensor, radius: int) -> torch.Tensor:

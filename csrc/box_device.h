@@ -144,6 +144,19 @@ struct Place {
       : row(int(threadIdx.x % 32)),
         column(int(threadIdx.x / 32) / GROUPS * OWN),
         group(int(threadIdx.x / 32) % GROUPS) {}
+
+  // f(i, sum) of each of the pixels.
+  template <class T, class F>
+  FN void each(const T* sums, F f) const {
+    constexpr int COUNT = Few<T>::COUNT;
+#pragma unroll
+    for (int i = 0; i < OWN; i += COUNT) {
+      T few[COUNT];
+      read(sums + row * PITCH + column + i, few);
+#pragma unroll
+      for (int j = 0; j < COUNT; ++j) f(i + j, few[j]);
+    }
+  }
 };
 
 // Sums over a warp, in a fixed order: lane k < N has that of value[k]. In each step lanes in pairs

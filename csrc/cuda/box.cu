@@ -49,7 +49,7 @@ struct Job {
 // of q (B,L,height,WIDTH).
 template <class T>
 FN void join(const T* p, const T* q, const Sizes& sizes, i64 jobs, T* parts, T* memory) {
-  constexpr int PART = MOST<T>, COUNT = Few<T>::COUNT;
+  constexpr int PART = MOST<T>;
   for (i64 i = blockIdx.x; i < jobs; i += gridDim.x) {
     const Job<T> job(i, sizes, q);
     const i64 size = i64(sizes.height) * WIDTH;
@@ -69,15 +69,10 @@ FN void join(const T* p, const T* q, const Sizes& sizes, i64 jobs, T* parts, T* 
     T* part = parts + (tile * sizes.classes + k) * sizes.others;
     job.squares.each(sizes.others, memory, [&](int l, const T* sums) {
       T sum[PART] = {};
+      job.place.each(sums, [&](int i, T value) {
 #pragma unroll
-      for (int i = 0; i < OWN; i += COUNT) {
-        T few[COUNT];
-        read(sums + job.place.row * PITCH + job.place.column + i, few);
-#pragma unroll
-        for (int k = 0; k < PART; ++k)
-#pragma unroll
-          for (int j = 0; j < COUNT; ++j) sum[k] += own[k][i + j] * few[j];
-      }
+        for (int k = 0; k < PART; ++k) sum[k] += own[k][i] * value;
+      });
       const T whole = warp_sums(sum);
       if (mine) part[l] = whole;
     });
@@ -87,7 +82,7 @@ FN void join(const T* p, const T* q, const Sizes& sizes, i64 jobs, T* parts, T* 
 // out (B,K,height,WIDTH) = Σ_l weights[k,l]·(sums over squares of q (B,L,height,WIDTH)).
 template <class T>
 FN void mix(const T* weights, const T* q, const Sizes& sizes, i64 jobs, T* out, T* memory) {
-  constexpr int PART = MOST<T>, ALL = PART * GROUPS, COUNT = Few<T>::COUNT;
+  constexpr int PART = MOST<T>, ALL = PART * GROUPS;
   T* own = memory + 2 * TALL * (PITCH + WIDE);  // the weights of the job's planes (L,ALL)
   for (i64 i = blockIdx.x; i < jobs; i += gridDim.x) {
     const Job<T> job(i, sizes, q);
@@ -99,16 +94,11 @@ FN void mix(const T* weights, const T* q, const Sizes& sizes, i64 jobs, T* out, 
     T sum[PART][OWN] = {};
     job.squares.each(sizes.others, memory, [&](int l, const T* sums) {
       if (job.squares.left + job.place.column >= WIDTH) return;
-#pragma unroll
-      for (int i = 0; i < OWN; i += COUNT) {
-        T few[COUNT];
-        read(sums + job.place.row * PITCH + job.place.column + i, few);
+      job.place.each(sums, [&](int i, T value) {
 #pragma unroll
         for (int k = 0; k < PART; ++k)
-#pragma unroll
-          for (int j = 0; j < COUNT; ++j)
-            sum[k][i + j] += own[l * ALL + job.place.group * PART + k] * few[j];
-      }
+          sum[k][i] += own[l * ALL + job.place.group * PART + k] * value;
+      });
     });
     const i64 size = i64(sizes.height) * WIDTH;
 #pragma unroll

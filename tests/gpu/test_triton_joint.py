@@ -140,6 +140,32 @@ def test_terms_are_differentiable_twice(device, backend):
     assert torch.autograd.gradgradcheck(terms, joint)
 
 
+@pytest.mark.parametrize("back", [False, True])
+def test_no_access_outside_the_joints(back, device):
+    """The launch again between walls: NaN around what it reads, known values around the rest."""
+    joint = joints(7, device)
+    terms = _triton.iic_terms(joint, 1.5, True)
+    with recorded() as launches:
+        if back:
+            _triton.iic_terms_back(terms, joint, 1.5, True)
+        else:
+            _triton.iic_terms(joint, 1.5, True)
+    (launch,) = launches
+    written = "p_grad" if back else "p_terms"
+    expected = _triton.iic_terms_back(terms, joint, 1.5, True) if back else terms
+    inside, memory = {}, {}
+    for name, tensor in (("p_joint", joint), ("p_terms", terms), ("p_grad", joint)):
+        memory[name] = tensor.new_full(
+            (tensor.numel() + 4096,), 7 if name == written else torch.nan
+        )
+        inside[name] = memory[name][2048:-2048].view(tensor.shape)
+        inside[name].copy_(tensor)
+    launch.kernel[launch.blocks](**(launch.arguments | inside), **launch.options)
+    assert (memory[written][:2048] == 7).all()
+    assert (memory[written][-2048:] == 7).all()
+    assert torch.equal(inside[written], expected)
+
+
 @pytest.mark.parametrize("classes", [1, 24, 64])
 def test_launch_of_terms(classes):
     """A joint a block, all of it in one tile."""

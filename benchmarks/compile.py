@@ -224,10 +224,12 @@ def compile_cuda(source: Path, arch: int, nvrtc: bool | None = None) -> list[Usa
     log = _nvrtc(source, arch, options) if use_nvrtc else _nvcc(nvcc, source, arch, options)
     found = []
     for part in log.split("Compiling entry function '")[1:]:
-        spills = map(int, re.findall(r"(\d+) bytes spill", part))
+        # An array that registers cannot hold, as its index is not known, is on the stack alone.
+        stack = sum(map(int, re.findall(r"(\d+) bytes stack frame", part)))
+        spills = max(stack, sum(map(int, re.findall(r"(\d+) bytes spill", part))))
         registers = re.findall(r"Used (\d+) registers", part)[0]
         shared = re.findall(r"(\d+) bytes smem", part) or [0]
-        found.append(Usage(part.split("'")[0], arch, int(registers), int(shared[0]), sum(spills)))
+        found.append(Usage(part.split("'")[0], arch, int(registers), int(shared[0]), spills))
     return found
 
 

@@ -76,73 +76,110 @@ extern "C" __global__ void __launch_bounds__(WARP)
 
 // --- pooling ------------------------------------------------------------------------------------
 
-#define POOL(T, suffix)                                                                            \
+#define POOL(T, S, suffix)                                                                         \
   extern "C" __global__ void __launch_bounds__(WARP)                                               \
       region_sum_##suffix(const T* x, int rows, const int* labels, int batch, int channels,        \
-                          int size, int regions, int parts, T* out) {                              \
+                          int size, int regions, int parts, S* out) {                              \
     DYNAMIC_SHARED(room);                                                                          \
     __shared__ Tile<T> tile;                                                                       \
-    pool_parts<Sum<T>>(Block{0}, x, rows, labels, batch, channels, size, regions, parts, tile,     \
-                       reinterpret_cast<Sum<T>*>(room), out, nullptr);                             \
+    pool_parts(Block{0}, x, rows, labels, batch, channels, size, regions, parts, tile,             \
+               Sums<S>{reinterpret_cast<S*>(room)}, out, nullptr);                                 \
   }                                                                                                \
   extern "C" __global__ void __launch_bounds__(WARP)                                               \
       region_max_##suffix(const T* x, int rows, const int* labels, int batch, int channels,        \
-                          int size, int regions, int parts, T* out, int* argmax) {                 \
+                          int size, int regions, int parts, S* out, int* argmax) {                 \
     DYNAMIC_SHARED(room);                                                                          \
     __shared__ Tile<T> tile;                                                                       \
-    pool_parts<Best<T>>(Block{0}, x, rows, labels, batch, channels, size, regions, parts, tile,    \
-                        reinterpret_cast<Best<T>*>(room), out, argmax);                            \
-  }                                                                                                \
-  extern "C" __global__ void region_join_sum_##suffix(const T* part, int batch, int parts,         \
-                                                      i64 each, T* out) {                          \
-    join_parts<Sum<T>>(Block{0}, part, nullptr, batch, parts, each, out, nullptr);                 \
-  }                                                                                                \
-  extern "C" __global__ void region_join_max_##suffix(const T* part, const int* part_argmax,       \
-                                                      int batch, int parts, i64 each, T* out,      \
-                                                      int* argmax) {                               \
-    join_parts<Best<T>>(Block{0}, part, part_argmax, batch, parts, each, out, argmax);             \
+    S* value = reinterpret_cast<S*>(room);                                                         \
+    unsigned short* at = reinterpret_cast<unsigned short*>(value + (regions + 1) * WARP);          \
+    pool_parts(Block{0}, x, rows, labels, batch, channels, size, regions, parts, tile,             \
+               Bests<S, unsigned short>{value, at}, out, argmax);                                  \
   }                                                                                                \
   extern "C" __global__ void __launch_bounds__(WARP) region_sum_boxes_##suffix(                    \
       const T* x, int rows, const int* labels, const int* boxes, int batch, int channels,          \
-      int size, int pitch, int regions, const int* levels, T* out) {                               \
+      int size, int pitch, int regions, const int* levels, S* out) {                               \
     __shared__ Tile<T> tile;                                                                       \
-    pool_bins<Sum<T>>(Block{0}, x, rows, labels, boxes, batch, channels, size, pitch, regions,     \
-                      levels, 1, 0, T(0), tile, out, nullptr);                                     \
+    __shared__ S value[2 * WARP];                                                                  \
+    pool_bins(Block{0}, x, rows, labels, boxes, batch, channels, size, pitch, regions, levels, 1,  \
+              0, S(0), tile, Sums<S>{value}, out, nullptr);                                        \
   }                                                                                                \
   extern "C" __global__ void __launch_bounds__(WARP) region_max_boxes_##suffix(                    \
       const T* x, int rows, const int* labels, const int* boxes, int batch, int channels,          \
-      int size, int pitch, int regions, const int* levels, int bins, int has_fill, T fill, T* out, \
+      int size, int pitch, int regions, const int* levels, int bins, int has_fill, S fill, S* out, \
       int* argmax) {                                                                               \
     __shared__ Tile<T> tile;                                                                       \
-    pool_bins<Best<T>>(Block{0}, x, rows, labels, boxes, batch, channels, size, pitch, regions,    \
-                       levels, bins, has_fill, fill, tile, out, argmax);                           \
+    __shared__ S value[2 * WARP];                                                                  \
+    __shared__ int at[2 * WARP];                                                                   \
+    pool_bins(Block{0}, x, rows, labels, boxes, batch, channels, size, pitch, regions, levels,     \
+              bins, has_fill, fill, tile, Bests<S, int>{value, at}, out, argmax);                  \
+  }
+#define JOIN(S, suffix)                                                                       \
+  extern "C" __global__ void region_join_sum_##suffix(const S* part, int batch, int parts,    \
+                                                      i64 each, S* out) {                     \
+    join_parts<Sums<S>>(Block{0}, part, nullptr, batch, parts, each, out, nullptr);           \
+  }                                                                                           \
+  extern "C" __global__ void region_join_max_##suffix(const S* part, const int* part_argmax,  \
+                                                      int batch, int parts, i64 each, S* out, \
+                                                      int* argmax) {                          \
+    join_parts<Bests<S, int>>(Block{0}, part, part_argmax, batch, parts, each, out, argmax);  \
   }
 
-POOL(float, float)
-POOL(double, double)
+POOL(Half, float, half)
+POOL(Bfloat16, float, bfloat16)
+POOL(float, float, float)
+POOL(double, double, double)
+JOIN(float, float)
+JOIN(double, double)
 
 // --- adjoints -----------------------------------------------------------------------------------
 
-// out[p] = z[region of p], 0 in none; a block has 256 pixels and 32 channels at a time.
-template <class T>
-FN void unpool(const T* z, int rows, const int* labels, int batch, int channels, int size,
+// out[p] = z[region of p], 0 in none; PLACED, only where that region's `at` is p. A warp has 32
+// pixels and 32 channels; neighbouring threads write neighbours: pixels of a plane, channels of a
+// row.
+template <bool ROWS, bool PLACED, class T>
+FN void unpool(const T* z, const int* at, const int* labels, int batch, int channels, int size,
                int regions, T* out) {
-  const int pixels = blockDim.x, thread = threadIdx.x;
-  const i64 parts = (i64(size) + pixels - 1) / pixels;
+  const int lane = threadIdx.x % WARP;
+  const i64 parts = (i64(size) + blockDim.x - 1) / blockDim.x;
   const i64 jobs = batch * ((channels + WARP - 1) / WARP) * parts;
   for (i64 j = blockIdx.x; j < jobs; j += gridDim.x) {
     const Job job(j, channels, parts);
-    const Pixels<T> to = job.of(out, size, channels, rows);
-    const T* from = z + job.image * regions * channels + job.tile * WARP;
-    for (int i = 0; i < WARP; ++i) {
-      // Neighbouring threads write neighbours: pixels of a plane, channels of a row.
-      const int cell = rows ? (i * pixels + thread) / WARP : thread;
-      const int channel = rows ? thread % WARP : i;
-      const i64 pixel = job.part * pixels + cell;
-      if (pixel >= size || channel >= to.here) continue;
-      const int region = labels[job.image * size + pixel];
-      to.at(int(pixel), channel) =
-          u32(region) < u32(regions) ? from[i64(region) * channels + channel] : T(0);
+    const Pixels<T> pixels = job.of(out, size, channels, ROWS);
+    const i64 first = job.part * blockDim.x + threadIdx.x / WARP * WARP;
+    if (first >= size) continue;
+    const int cells = smaller(WARP, int(size - first)), pixel = int(first) + (ROWS ? 0 : lane);
+    const int label = lane < cells ? labels[job.image * size + first + lane] : -1;
+    const i64 tile = job.image * regions * channels + job.tile * WARP;
+    T* to = &pixels.at(pixel, ROWS ? lane : 0);
+    if (ROWS) {
+      const int before = __shfl_up_sync(~0u, label, 1);
+      const u32 begins = __ballot_sync(~0u, lane == 0 || label != before);
+      const u32 wanted = lane < pixels.here ? u32(low_bits(cells)) : 0;
+      T value{};
+      int place = -1;
+#pragma unroll
+      for (int i = 0; i < WARP; ++i) {
+        if (begins >> i & 1) {
+          const int region = __shfl_sync(~0u, label, i);
+          const bool known = wanted && u32(region) < u32(regions);
+          const i64 from = tile + i64(region) * channels + lane;
+          value = known ? z[from] : T{};
+          if (PLACED) place = known ? at[from] : -1;
+        }
+        if (wanted >> i & 1) *to = !PLACED || place == pixel + i ? value : T{};
+        to = moved(to, channels);
+      }
+    } else {
+      const u32 wanted = lane < cells ? u32(low_bits(pixels.here)) : 0;
+      const u32 known = u32(label) < u32(regions) ? wanted : 0;
+      const i64 from = tile + i64(label) * channels;
+#pragma unroll
+      for (int i = 0; i < WARP; ++i) {
+        T value{};
+        if ((known >> i & 1) && (!PLACED || at[from + i] == pixel)) value = z[from + i];
+        if (wanted >> i & 1) *to = value;
+        to = moved(to, size);
+      }
     }
   }
 }
@@ -182,11 +219,18 @@ FN void scatter(const Block& block, const T* z, const int* at, int rows, int bat
   }
 }
 
-#define UNPOOL(T, suffix)                                                                    \
-  extern "C" __global__ void region_unpool_##suffix(const T* z, int rows, const int* labels, \
-                                                    int batch, int channels, int size,       \
-                                                    int regions, T* out) {                   \
-    unpool(z, rows, labels, batch, channels, size, regions, out);                            \
+#define UNPOOL(T, suffix)                                                                      \
+  extern "C" __global__ void region_unpool_##suffix(const T* z, int rows, const int* labels,   \
+                                                    int batch, int channels, int size,         \
+                                                    int regions, T* out) {                     \
+    if (rows) unpool<true, false>(z, nullptr, labels, batch, channels, size, regions, out);    \
+    else unpool<false, false>(z, nullptr, labels, batch, channels, size, regions, out);        \
+  }                                                                                            \
+  extern "C" __global__ void region_place_##suffix(const T* z, const int* at, int rows,        \
+                                                   const int* labels, int batch, int channels, \
+                                                   int size, int regions, T* out) {            \
+    if (rows) unpool<true, true>(z, at, labels, batch, channels, size, regions, out);          \
+    else unpool<false, true>(z, at, labels, batch, channels, size, regions, out);              \
   }
 #define SCATTER(T, suffix)                                                                  \
   extern "C" __global__ void __launch_bounds__(WARP)                                        \
@@ -197,7 +241,8 @@ FN void scatter(const Block& block, const T* z, const int* at, int rows, int bat
             reinterpret_cast<T*>(room), out);                                               \
   }
 
-UNPOOL(short, half)
+UNPOOL(Half, half)
+UNPOOL(Bfloat16, bfloat16)
 UNPOOL(float, float)
 UNPOOL(double, double)
 SCATTER(float, float)

@@ -122,7 +122,8 @@ class RawKernel:
         self.module, self.name = module, name
         self.kernel = SimpleNamespace(ptr=1)
         # A kernel of several types is written once, by a macro; that of IEM gives the name too.
-        stems = name, "name", re.sub("_(float|double|half|uint8|rgb|any)$", "_##suffix", name)
+        kind = re.sub("_(float|double|half|bfloat16|uint8|rgb|any)$", "_##suffix", name)
+        stems = name, "name", kind
         listed = next(
             found[1]
             for stem in stems

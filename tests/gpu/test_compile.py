@@ -28,6 +28,12 @@ extern "C" __global__ void __launch_bounds__(1024, 2) greedy(float* x, int n) {
   #pragma unroll
   for (int i = 0; i < 80; i++) x[i * n + 1] = a[i] * a[i * 37 % 80];
 }
+extern "C" __global__ void wavering(float* x, int n) {
+  float a[32];
+  for (int i = 0; i < 32; i++) a[i] = x[i];
+  for (int i = 0; i < n; i++) a[i * n % 32] += a[n % 32];
+  x[0] = a[n % 32];
+}
 """
 HAS_NVCC = aot._nvcc_path() is not None
 
@@ -110,11 +116,12 @@ def test_every_cuda_kernel(source):
 def test_a_spilling_cuda_kernel_is_found(tmp_path, use_nvrtc):
     (tmp_path / "two.cu").write_text(SPILLING)
     usages = {usage.kernel: usage for usage in aot.compile_cuda(tmp_path / "two.cu", 90, use_nvrtc)}
-    assert set(usages) == {"lean", "greedy"}
+    assert set(usages) == {"lean", "greedy", "wavering"}
     assert usages["lean"].shared == 256
     assert usages["lean"].spills == 0
     assert usages["greedy"].registers == 32
     assert usages["greedy"].spills > 0
+    assert usages["wavering"].spills == 128
 
 
 @pytest.mark.parametrize("use_nvrtc", [nvcc, nvrtc])

@@ -1,5 +1,7 @@
 """The Triton kernels of joints against the reference: compiled on a GPU, else interpreted."""
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -121,15 +123,13 @@ def test_terms_of_the_loss_and_their_gradient(classes, symmetric, device):
     weights = torch.arange(1, 7, dtype=torch.float64).view(2, 3)
     (of_joint,) = torch.autograd.grad(expected, joint, weights)
     joint = joint.detach()
-    close = {"rtol": 1e-12, "atol": 1e-12}
-    torch.testing.assert_close(
-        _reference.iic_terms_back(weights, joint, 1.5, symmetric), of_joint, **close
-    )
+    close = partial(torch.testing.assert_close, rtol=1e-12, atol=1e-12)
+    close(_reference.iic_terms_back(weights, joint, 1.5, symmetric), of_joint)
     joint, weights = joint.to(device), weights.to(device)
     terms = _triton.iic_terms(joint, 1.5, symmetric)
-    torch.testing.assert_close(terms.cpu(), expected.detach(), **close)
+    close(terms.cpu(), expected.detach())
     actual = _triton.iic_terms_back(weights, joint, 1.5, symmetric)
-    torch.testing.assert_close(actual.cpu(), of_joint, **close)
+    close(actual.cpu(), of_joint)
     assert terms[1, 2] == 0
 
 

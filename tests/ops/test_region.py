@@ -201,6 +201,10 @@ def test_half_precision_is_reduced_in_single(backend):
     labels = torch.zeros(1, 300, 300, dtype=torch.int64)
     assert region_pool(x, labels, 1, "mean", backend).item() == 2
     assert region_pool(x, labels, 1, "sum", backend).item() == math.inf
+    given, weight = x.clone().requires_grad_(), torch.ones(1, 1, 1, dtype=x.dtype).requires_grad_()
+    mean = region_pool(given, labels, 1, "mean", backend)
+    (gradient,) = torch.autograd.grad(mean, given, weight, create_graph=True)
+    assert torch.autograd.grad(gradient, weight, x)[0].item() == 2
 
 
 @pytest.mark.parametrize("shape", [(0, 3, 4, 5), (2, 0, 4, 5), (2, 3, 0, 5), (2, 3, 4, 0)])

@@ -50,14 +50,18 @@ def test_they_are_sound_operators(wants_gradient, backend):
     ops = torch.ops.fastseg
     for view in (x, transposed, x.to(memory_format=torch.channels_last)):
         view = view.detach().requires_grad_(wants_gradient)
-        check_operator(ops.region_sum.default, view, *index, backend)
+        for dtype in (torch.float32, torch.float64):
+            check_operator(ops.region_sum.default, view, *index, dtype, backend)
         check_operator(ops.region_max.default, view, *index, backend)
     at = ops.region_max(x, *index, backend)[1]
     for view in (z, z.mT.contiguous().mT):
         view = view.detach().requires_grad_(wants_gradient)
         for channels_last in (False, True):
-            check_operator(ops.region_unpool.default, view, *index, channels_last, backend)
-            check_operator(ops.region_scatter.default, view, at, 7, 5, channels_last, backend)
+            last = channels_last, torch.float32, backend
+            check_operator(ops.region_unpool.default, view, *index, *last)
+            for given in (labels.int(), None):
+                rest = at, given, 7, 5, channels_last, backend
+                check_operator(ops.region_scatter.default, view, *rest)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # in PyTorch's compiler

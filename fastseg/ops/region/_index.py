@@ -68,6 +68,16 @@ def _restore(labels: torch.Tensor, used: torch.Tensor, *rest: torch.Tensor) -> R
     return RegionIndex(labels, runs, *rest)
 
 
+def widened(x: torch.Tensor) -> torch.Tensor:
+    """In float32, if in half precision."""
+    return x.to(wide(x.dtype))
+
+
+def wide(dtype: torch.dtype) -> torch.dtype:
+    """In which values of `dtype` are added up."""
+    return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
+
+
 def refuse_label(labels: torch.Tensor, at: int, num_regions: int) -> None:
     """Raise the error about the label of the pixel `at`, counted over the batch."""
     _, height, width = labels.shape

@@ -3,7 +3,7 @@
 import torch
 
 from ... import _native
-from ._index import RegionIndex, refuse_label
+from ._index import RegionIndex, refuse_label, wide, widened
 
 
 def region_index(labels: torch.Tensor, num_regions: int) -> tuple[torch.Tensor, ...]:
@@ -37,7 +37,8 @@ def _pixels(x: torch.Tensor) -> tuple[torch.Tensor, bool]:
 
 
 def region_sum(x: torch.Tensor, index: RegionIndex) -> torch.Tensor:
-    """See `_reference.region_sum`; x is float32 or float64."""
+    """See `_reference.region_sum`; x is of any float dtype."""
+    x = widened(x)
     pixels, channels_last = _pixels(x)
     out = x.new_empty((*index.counts.shape, x.shape[1]))
     _native.region_sum(
@@ -52,7 +53,8 @@ def region_sum(x: torch.Tensor, index: RegionIndex) -> torch.Tensor:
 
 
 def region_max(x: torch.Tensor, index: RegionIndex) -> tuple[torch.Tensor, torch.Tensor]:
-    """See `_reference.region_max`; x is float32 or float64."""
+    """See `_reference.region_max`; x is of any float dtype, the maxima as `region_sum`'s sums."""
+    x = widened(x)
     pixels, channels_last = _pixels(x)
     out = x.new_empty((*index.counts.shape, x.shape[1]))
     argmax = torch.empty_like(out, dtype=torch.int32)
@@ -86,8 +88,13 @@ def region_unpool(z: torch.Tensor, index: RegionIndex, out: torch.Tensor) -> tor
     return out
 
 
-def region_scatter(z: torch.Tensor, at: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
-    """See `_reference.region_scatter`; z is float32 or float64."""
+def region_scatter(
+    z: torch.Tensor, at: torch.Tensor, labels: torch.Tensor | None, out: torch.Tensor
+) -> torch.Tensor:
+    """See `_reference.region_scatter`; z is of any float dtype."""
+    if z.dtype != wide(z.dtype):
+        sums = torch.empty_like(out, dtype=wide(z.dtype))
+        return out.copy_(region_scatter(widened(z), at, labels, sums))
     pixels, channels_last = _pixels(out)
     _native.region_scatter(
         z.detach().contiguous().numpy(),
@@ -102,7 +109,8 @@ def region_scatter(z: torch.Tensor, at: torch.Tensor, out: torch.Tensor) -> torc
 def region_spp(
     x: torch.Tensor, index: RegionIndex, levels: list[int], fill: float | None, places: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """See `_reference.region_spp`; x is float32 or float64."""
+    """See `_reference.region_spp`; x is of any float dtype, the maxima as `region_max`'s."""
+    x = widened(x)
     pixels, channels_last = _pixels(x)
     bins = sum(level * level for level in levels)
     out = x.new_empty((len(x), index.num_regions * bins, x.shape[1]))

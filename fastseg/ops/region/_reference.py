@@ -6,7 +6,7 @@ from itertools import product
 import torch
 import torch.nn.functional as F
 
-from ._index import RegionIndex, refuse_label
+from ._index import RegionIndex, refuse_label, widened
 
 
 def region_index(labels: torch.Tensor, num_regions: int) -> tuple[torch.Tensor, ...]:
@@ -49,7 +49,8 @@ def _flat(labels: torch.Tensor, num_regions: int) -> torch.Tensor:
 
 
 def region_sum(x: torch.Tensor, index: RegionIndex) -> torch.Tensor:
-    """x (B,C,H,W) → sums (B,R,C)."""
+    """x (B,C,H,W) → sums (B,R,C), in float32 of half precision."""
+    x = widened(x)
     batch, channels = x.shape[:2]
     at = _flat(index.labels, index.num_regions)[:, None].expand(-1, channels, -1)
     sums = x.new_zeros((batch, channels, index.num_regions + 1)).scatter_add(2, at, x.flatten(2))
@@ -79,11 +80,14 @@ def region_unpool(z: torch.Tensor, index: RegionIndex, out: torch.Tensor) -> tor
     return out.copy_(torch.where(at < 0, 0, rows).mT.reshape(out.shape))
 
 
-def region_scatter(z: torch.Tensor, at: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
-    """z (B,R,C) at the pixels at (B,R,C), −1 for none → (B,C,H,W) in `out`, 0 elsewhere."""
+def region_scatter(
+    z: torch.Tensor, at: torch.Tensor, labels: torch.Tensor | None, out: torch.Tensor
+) -> torch.Tensor:
+    """z (B,R,C) at the pixels at (B,R,C), −1 for none → (B,C,H,W) in `out`, 0 elsewhere. With
+    `labels` (B,H,W) each pixel is of the region that it has for its label."""
     # An absent one adds its zero to the first pixel.
-    z, at = z.masked_fill(at < 0, 0), at.clamp(min=0).long()
-    flat = out.new_zeros((*out.shape[:2], out.shape[2] * out.shape[3]))
+    z, at = widened(z).masked_fill(at < 0, 0), at.clamp(min=0).long()
+    flat = z.new_zeros((*out.shape[:2], out.shape[2] * out.shape[3]))
     return out.copy_(flat.scatter_add_(2, at.mT, z.mT).view(out.shape))
 
 

@@ -7,24 +7,23 @@ from torch.library import define, impl, register_autograd, register_fake
 
 from ... import backends
 from ...checks import check_choice, check_dtype, check_ndim, check_tensor
-from ._index import FLOATS, INDEX, RegionIndex, check_backend, index_of
+from ._index import FLOATS, INDEX, RegionIndex, check_backend, index_of, wide
 
 __all__ = ["region_pool", "region_unpool"]
 
 REDUCTIONS = ("mean", "max", "sum")
 
-define("fastseg::region_sum", f"(Tensor x, {INDEX}, str backend) -> Tensor")
+define("fastseg::region_sum", f"(Tensor x, {INDEX}, ScalarType dtype, str backend) -> Tensor")
 define("fastseg::region_max", f"(Tensor x, {INDEX}, str backend) -> (Tensor maxima, Tensor argmax)")
-define("fastseg::region_unpool", f"(Tensor z, {INDEX}, bool channels_last, str backend) -> Tensor")
+define(
+    "fastseg::region_unpool",
+    f"(Tensor z, {INDEX}, bool channels_last, ScalarType dtype, str backend) -> Tensor",
+)
 define(
     "fastseg::region_scatter",
-    "(Tensor z, Tensor at, SymInt height, SymInt width, bool channels_last, str backend) -> Tensor",
+    "(Tensor z, Tensor at, Tensor? labels, SymInt height, SymInt width, bool channels_last,"
+    " str backend) -> Tensor",
 )
-
-
-def widened(x: torch.Tensor) -> torch.Tensor:
-    """In float32, if in half precision."""
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 def is_channels_last(x: torch.Tensor) -> bool:
@@ -84,9 +83,9 @@ def region_pool(
     if reduce == "max":
         return torch.ops.fastseg.region_max(x, *index.tensors, backend)[0]
     if reduce == "sum":
-        return torch.ops.fastseg.region_sum(x, *index.tensors, backend)
-    wide = widened(x)  # a sum may be too large for half precision where the mean is not
-    sums = torch.ops.fastseg.region_sum(wide, *index.tensors, backend)
+        return torch.ops.fastseg.region_sum(x, *index.tensors, x.dtype, backend)
+    # A sum may be too large for half precision where the mean is not.
+    sums = torch.ops.fastseg.region_sum(x, *index.tensors, wide(x.dtype), backend)
     return (sums / index.counts.clamp(min=1)[..., None]).to(x.dtype)
 
 
@@ -95,30 +94,32 @@ def _pooled(x: torch.Tensor, counts: torch.Tensor, dtype: torch.dtype) -> torch.
 
 
 @impl("fastseg::region_sum", ("CPU", "CUDA"))
-def _region_sum(x: torch.Tensor, *index_and_backend):
-    *tensors, backend = index_and_backend
+def _region_sum(x: torch.Tensor, *rest):
+    *tensors, dtype, backend = rest
     index = RegionIndex(*tensors)
     if x.numel() == 0:
-        return _pooled(x, index.counts, x.dtype).zero_()
+        return _pooled(x, index.counts, dtype).zero_()
     kernel = backends.load("region_sum", x.device, backend)
     with torch.autocast(x.device.type, enabled=False):
-        return kernel.region_sum(widened(x), index).to(x.dtype)
+        return kernel.region_sum(x, index).to(dtype)
 
 
 @register_fake("fastseg::region_sum")
-def _(x, labels, runs, num_runs, counts, boxes, backend):
-    return _pooled(x, counts, x.dtype)
+def _(x, labels, runs, num_runs, counts, boxes, dtype, backend):
+    return _pooled(x, counts, dtype)
 
 
 def _keep_sum(ctx, inputs, output) -> None:
-    x, *index, ctx.backend = inputs
+    x, *index, _, ctx.backend = inputs
     ctx.save_for_backward(*index)
-    ctx.channels_last = is_channels_last(x)
+    ctx.channels_last, ctx.dtype = is_channels_last(x), x.dtype
 
 
 def _region_sum_backward(ctx, grad: torch.Tensor):
-    back = torch.ops.fastseg.region_unpool(grad, *ctx.saved_tensors, ctx.channels_last, ctx.backend)
-    return back, None, None, None, None, None, None
+    back = torch.ops.fastseg.region_unpool(
+        grad, *ctx.saved_tensors, ctx.channels_last, ctx.dtype, ctx.backend
+    )
+    return back, *[None] * 7
 
 
 register_autograd("fastseg::region_sum", _region_sum_backward, setup_context=_keep_sum)
@@ -135,7 +136,7 @@ def _region_max(x: torch.Tensor, *index_and_backend):
         )
     kernel = backends.load("region_max", x.device, backend)
     with torch.autocast(x.device.type, enabled=False):
-        maxima, argmax = kernel.region_max(widened(x), index)
+        maxima, argmax = kernel.region_max(x, index)
         return maxima.to(x.dtype), argmax
 
 
@@ -145,8 +146,8 @@ def _(x, labels, runs, num_runs, counts, boxes, backend):
 
 
 def _keep_max(ctx, inputs, output) -> None:
-    x, *_, ctx.backend = inputs
-    ctx.save_for_backward(output[1])
+    x, labels, *_, ctx.backend = inputs
+    ctx.save_for_backward(output[1], labels)
     ctx.mark_non_differentiable(output[1])
     ctx.size, ctx.channels_last = x.shape[2:], is_channels_last(x)
 
@@ -162,18 +163,17 @@ register_autograd("fastseg::region_max", _region_max_backward, setup_context=_ke
 
 
 @impl("fastseg::region_scatter", ("CPU", "CUDA"))
-def _region_scatter(z, at, height, width, channels_last, backend):
-    wide = widened(z)
-    out = room_for_pixels(wide, (height, width), channels_last)
+def _region_scatter(z, at, labels, height, width, channels_last, backend):
+    out = room_for_pixels(z, (height, width), channels_last)
     if out.numel() == 0:
-        return out.to(z.dtype)
+        return out
     kernel = backends.load("region_scatter", z.device, backend)
     with torch.autocast(z.device.type, enabled=False):
-        return kernel.region_scatter(wide, at, out).to(z.dtype)
+        return kernel.region_scatter(z, at, labels, out)
 
 
 @register_fake("fastseg::region_scatter")
-def _(z, at, height, width, channels_last, backend):
+def _(z, at, labels, height, width, channels_last, backend):
     return room_for_pixels(z, (height, width), channels_last)
 
 
@@ -184,7 +184,7 @@ def _keep_scatter(ctx, inputs, output) -> None:
 def _region_scatter_backward(ctx, grad: torch.Tensor):
     (at,) = ctx.saved_tensors
     back = grad.flatten(2).gather(2, at.clamp(min=0).long().mT).mT.masked_fill(at < 0, 0)
-    return back, None, None, None, None, None
+    return back, *[None] * 6
 
 
 register_autograd("fastseg::region_scatter", _region_scatter_backward, setup_context=_keep_scatter)
@@ -227,13 +227,14 @@ def region_unpool(
         )
     index = index_of(labels, regions, (batch, None, None), "z", z, backend)
     check_backend("region_unpool", z, backend)
-    return torch.ops.fastseg.region_unpool(z, *index.tensors, False, backend)
+    return torch.ops.fastseg.region_unpool(z, *index.tensors, False, z.dtype, backend)
 
 
 @impl("fastseg::region_unpool", ("CPU", "CUDA"))
 def _region_unpool(z: torch.Tensor, *rest):
-    *tensors, channels_last, backend = rest
+    *tensors, channels_last, dtype, backend = rest
     index = RegionIndex(*tensors)
+    z = z.to(dtype)
     out = room_for_pixels(z, index.labels.shape[1:], channels_last)
     if out.numel() == 0:
         return out
@@ -242,18 +243,19 @@ def _region_unpool(z: torch.Tensor, *rest):
 
 
 @register_fake("fastseg::region_unpool")
-def _(z, labels, runs, num_runs, counts, boxes, channels_last, backend):
-    return room_for_pixels(z, labels.shape[1:], channels_last)
+def _(z, labels, runs, num_runs, counts, boxes, channels_last, dtype, backend):
+    return room_for_pixels(z.to(dtype), labels.shape[1:], channels_last)
 
 
 def _keep_unpool(ctx, inputs, output) -> None:
-    _, *index, _, ctx.backend = inputs
+    z, *index, _, _, ctx.backend = inputs
     ctx.save_for_backward(*index)
+    ctx.dtype = z.dtype
 
 
 def _region_unpool_backward(ctx, grad: torch.Tensor):
-    back = torch.ops.fastseg.region_sum(grad, *ctx.saved_tensors, ctx.backend)
-    return back, None, None, None, None, None, None, None
+    back = torch.ops.fastseg.region_sum(grad, *ctx.saved_tensors, ctx.dtype, ctx.backend)
+    return back, *[None] * 8
 
 
 register_autograd("fastseg::region_unpool", _region_unpool_backward, setup_context=_keep_unpool)

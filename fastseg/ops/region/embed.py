@@ -7,8 +7,8 @@ from torch.library import define, impl, register_autograd, register_fake
 
 from ... import backends
 from ...checks import check_dtype, check_ints, check_ndim, check_number, check_tensor
-from ._index import FLOATS, INDEX, RegionIndex, check_backend, index_of
-from .api import is_channels_last, room_for_pixels, widened
+from ._index import FLOATS, INDEX, RegionIndex, check_backend, index_of, widened
+from .api import is_channels_last, room_for_pixels
 
 __all__ = ["region_resize", "region_spp"]
 
@@ -96,7 +96,7 @@ def _region_spp(x: torch.Tensor, *rest):
         return maxima.zero_(), argmax.fill_(-1)
     kernel = backends.load("region_spp", x.device, backend)
     with torch.autocast(x.device.type, enabled=False):
-        maxima, argmax = kernel.region_spp(widened(x), RegionIndex(*tensors), levels, fill, places)
+        maxima, argmax = kernel.region_spp(x, RegionIndex(*tensors), levels, fill, places)
         return maxima.to(x.dtype), argmax
 
 
@@ -118,7 +118,7 @@ def _keep_spp(ctx, inputs, output) -> None:
 
 def _region_spp_backward(ctx, grad: torch.Tensor, _):
     back = torch.ops.fastseg.region_scatter(
-        grad, *ctx.saved_tensors, *ctx.size, ctx.channels_last, ctx.backend
+        grad, *ctx.saved_tensors, None, *ctx.size, ctx.channels_last, ctx.backend
     )
     return back, *[None] * 9
 

@@ -182,12 +182,24 @@ const char* letters(void (*)(A...)) {
 
 inline void __syncthreads() { shim::wait(shim::BARRIER); }
 
-inline double __shfl_xor_sync(unsigned, double value, int step) {
-  shim::lanes[threadIdx.x] = value;
-  shim::wait(shim::WARP);
-  const double other = shim::lanes[threadIdx.x ^ step];
-  shim::wait(shim::WARP);
+namespace shim {
+// What thread `from` gives.
+inline double exchange(double value, unsigned from) {
+  lanes[thread.x] = value;
+  wait(WARP);
+  const double other = lanes[from];
+  wait(WARP);
   return other;
+}
+}  // namespace shim
+inline double __shfl_xor_sync(unsigned, double value, int step) {
+  return shim::exchange(value, threadIdx.x ^ step);
+}
+inline int __shfl_sync(unsigned, int value, int lane) {
+  return int(shim::exchange(value, threadIdx.x / 32 * 32 + lane));
+}
+inline int __shfl_up_sync(unsigned, int value, int step) {
+  return int(shim::exchange(value, threadIdx.x - (int(threadIdx.x % 32) < step ? 0 : step)));
 }
 
 inline void __syncwarp() { shim::wait(shim::WARP); }
@@ -234,6 +246,16 @@ inline float __int_as_float(int bits) {
   std::memcpy(&value, &bits, sizeof value);
   return value;
 }
+// The number that half precision has in `bits`.
+#define FLOAT_OF_HALF(value, bits) value = shim::float_of_half(bits)
+namespace shim {
+inline float float_of_half(unsigned bits) {
+  const int exponent = bits >> 10 & 31, fraction = bits & 1023;
+  const float sign = bits >> 15 ? -1 : 1;
+  if (exponent == 31) return fraction ? std::nanf("") : sign * INFINITY;
+  return sign * std::ldexp(float(fraction + (exponent ? 1024 : 0)), (exponent ? exponent : 1) - 25);
+}
+}  // namespace shim
 inline int __popcll(unsigned long long word) { return __builtin_popcountll(word); }
 inline int __ffsll(long long word) { return __builtin_ffsll(word); }
 inline int __clzll(long long word) { return word ? __builtin_clzll(word) : 64; }

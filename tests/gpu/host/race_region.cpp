@@ -49,16 +49,16 @@ int main() {
     Values<int> part_at(part.size()), at(sums.size());
     const float* parts = part.data();
     const int *parts_at = part_at.data(), *places = at.data();
-    run(region_sum_float, BATCH * tiles * PARTS, WARP, WARP * REGIONS * sizeof(Sum<float>), from,
-        last, l, BATCH, CHANNELS, SIZE, REGIONS, PARTS, part.data());
+    run(region_sum_float, BATCH * tiles * PARTS, WARP, WARP * (REGIONS + 1) * sizeof(Sum<float>),
+        from, last, l, BATCH, CHANNELS, SIZE, REGIONS, PARTS, part.data());
     run(region_join_sum_float, 2, 64, 0, parts, BATCH, PARTS, each, sums.data());
-    run(region_max_float, BATCH * tiles * PARTS, WARP, WARP * REGIONS * sizeof(Best<float>), from,
-        last, l, BATCH, CHANNELS, SIZE, REGIONS, PARTS, part.data(), part_at.data());
+    run(region_max_float, BATCH * tiles * PARTS, WARP, WARP * (REGIONS + 1) * 6, from, last, l,
+        BATCH, CHANNELS, SIZE, REGIONS, PARTS, part.data(), part_at.data());
     run(region_join_max_float, 2, 64, 0, parts, parts_at, BATCH, PARTS, each, maxima.data(),
         at.data());
     print("sums", sums), print("maxima", maxima), print("at", at);
 
-    Values<float> bins(BATCH * each * BINS), back(x.size()), spread(x.size());
+    Values<float> bins(BATCH * each * BINS), back(x.size()), spread(x.size()), placed(x.size());
     Values<int> bins_at(bins.size());
     run(region_sum_boxes_float, 9, WARP, 0, from, last, l, box, BATCH, CHANNELS, SIZE, WIDTH,
         REGIONS, level, sums.data());
@@ -66,10 +66,12 @@ int main() {
         REGIONS, level, BINS, 1, 3.0f, bins.data(), bins_at.data());
     const float* z = sums.data();
     run(region_unpool_float, 5, 64, 0, z, last, l, BATCH, CHANNELS, SIZE, REGIONS, spread.data());
+    run(region_place_float, 5, 64, 0, z, places, last, l, BATCH, CHANNELS, SIZE, REGIONS,
+        placed.data());
     run(region_scatter_float, 7, WARP, 64 * (WARP + 1) * sizeof(float), z, places, last, BATCH,
         CHANNELS, SIZE, REGIONS, 64, back.data());
     print("boxed sums", sums), print("bins", bins), print("bins at", bins_at);
-    print("unpooled", spread), print("scattered", back);
+    print("unpooled", spread), print("placed", placed), print("scattered", back);
 
     Values<float> resized(BATCH * each * 6);
     run(region_resize_float, 5, 64, 0, from, last, l, box, BATCH, CHANNELS, SIZE, WIDTH, REGIONS, 2,

@@ -110,6 +110,10 @@ def triton_launches() -> list[Launch]:
         for dtype, classes in product((torch.float32, torch.float64), (15, 45)):
             fields = torch.empty((2, classes, 128, 128), dtype=dtype, device="meta")
             joint.displaced_joint(fields, fields, 1)
+            joints = fields.new_empty((9, classes, classes), dtype=torch.float64)
+            for symmetric in (False, True):
+                terms = joint.iic_terms(joints, 1.0, symmetric)
+                joint.iic_terms_back(terms, joints, 1.0, symmetric)
             scores = fields.new_empty((2, 2 * classes, 1024))
             for hard in (False, True):
                 partner = scores[:, 0, 0].long()

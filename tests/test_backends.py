@@ -27,7 +27,8 @@ def python(*arguments: str) -> str:
 @pytest.mark.parametrize("operator", backends.IMPLEMENTED)
 def test_auto_takes_the_first_that_runs_here(operator, native):
     # What PyTorch does as fast on a CPU has a kernel for GPUs alone.
-    here = "reference" if operator in ("pair_terms", "reorder") else "native"
+    alone = "iic_terms", "pair_terms", "plane_spectra", "reorder"
+    here = "reference" if operator in alone else "native"
     assert backends.resolve(operator, CPU) == here
     assert backends.resolve(operator, CPU, here) == here
     assert backends.resolve(operator, CPU, "reference") == "reference"

@@ -120,7 +120,7 @@ def iic_loss(setup: Setup) -> Iterator[Problem]:
     yield from losses(setup, True, 8)
 
 
-@case("iic_loss_summed", "cpu", "gpu", operator="box_sum")
+@case("iic_loss_summed", "cpu", "gpu", operator="joint_sum")
 def iic_loss_summed(setup: Setup) -> Iterator[Problem]:
     """The loss of the sum over displacements, against the sum of that joint."""
     yield from losses(setup, False, 50)

@@ -46,6 +46,7 @@ class Host:
     def __init__(self, folder: Path, libraries: Libraries):
         self.folder, self.libraries = folder, libraries
         self.multiprocessors, self.blocks_each, self.bytes = 3, 1, 1 << 30
+        self.shared = 48 << 10  # bytes a block, at most
         self.order = 0  # of a block's threads, see cuda_shim.h
         self.streams: list[int] = []
         self.launches: list[dict] = []
@@ -57,7 +58,10 @@ class Host:
             cuda=SimpleNamespace(
                 ExternalStream=lambda pointer: Stream(self, pointer),
                 Device=lambda index: SimpleNamespace(
-                    attributes={"MultiProcessorCount": self.multiprocessors},
+                    attributes={
+                        "MultiProcessorCount": self.multiprocessors,
+                        "MaxSharedMemoryPerBlockOptin": self.shared,
+                    },
                     mem_info=(0, self.bytes),
                 ),
                 driver=SimpleNamespace(
@@ -165,7 +169,7 @@ class RawKernel:
     def run(self, grid: tuple[int, ...], block: tuple[int, ...], named: dict, shared_mem: int = 0):
         values = [np.array(value) for value in named.values()]
         pointers = (ctypes.c_void_p * len(values))(*(value.ctypes.data for value in values))
-        assert shared_mem <= 48 * 1024
+        assert shared_mem <= self.module.host.shared
         room = np.full(2 * GUARD + shared_mem, 0xFF, np.uint8)
         at = ctypes.c_void_p(room.ctypes.data + GUARD)
         launch = getattr(self.module.library, f"{self.name}_launch")

@@ -1,5 +1,7 @@
 """The Triton kernels of joints against the reference: compiled on a GPU, else interpreted."""
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -7,7 +9,7 @@ pytest.importorskip("triton")
 
 from benchmarks.compile import recorded
 from fastseg import backends, displaced_joint, iic_loss, joint_sum
-from fastseg.ops.joint import _reference, _triton
+from fastseg.ops.joint import _reference, _triton, api, iic
 
 # Where there is a GPU, all of these need it: `pytest -m gpu` then runs them.
 pytestmark = [pytest.mark.gpu] if torch.cuda.is_available() else []
@@ -26,7 +28,14 @@ def backend(device, monkeypatch):
     """The name by which the public functions reach the Triton kernels."""
     if device.type == "cuda":
         return "triton"
-    monkeypatch.setattr(backends, "load", lambda operator, device, backend: _triton)
+    load = backends.load
+    for module in (api, iic):
+        monkeypatch.setattr(module, "DEVICES", ("cpu",))
+    monkeypatch.setattr(
+        backends,
+        "load",
+        lambda operator, *where: load(operator, *where) if operator == "plane_spectra" else _triton,
+    )
     return "auto"
 
 
@@ -96,6 +105,83 @@ def test_shares_are_summed(device, monkeypatch):
     assert torch.equal(one, _triton.displaced_joint(p.to(device), q.to(device), 1))
 
 
+def joints(classes, device="cpu"):
+    """Float64, as the loss has them: rounding below nothing, zeros, and one of nothing at all."""
+    rng = torch.Generator().manual_seed(0)
+    joint = torch.rand((2, 3, classes, classes), generator=rng, dtype=torch.float64)
+    joint[0, 0] *= torch.eye(classes, dtype=torch.float64)
+    joint[0, 1, 0] = -1e-9
+    joint[1, 2] = 0
+    return joint.to(device)
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+@pytest.mark.parametrize("classes", [1, 2, 7, 40])
+def test_terms_of_the_loss_and_their_gradient(classes, symmetric, device):
+    joint = joints(classes).requires_grad_()
+    expected = _reference.iic_terms(joint, 1.5, symmetric)
+    weights = torch.arange(1, 7, dtype=torch.float64).view(2, 3)
+    (of_joint,) = torch.autograd.grad(expected, joint, weights)
+    joint = joint.detach()
+    close = partial(torch.testing.assert_close, rtol=1e-12, atol=1e-12)
+    close(_reference.iic_terms_back(weights, joint, 1.5, symmetric), of_joint)
+    joint, weights = joint.to(device), weights.to(device)
+    terms = _triton.iic_terms(joint, 1.5, symmetric)
+    close(terms.cpu(), expected.detach())
+    actual = _triton.iic_terms_back(weights, joint, 1.5, symmetric)
+    close(actual.cpu(), of_joint)
+    assert terms[1, 2] == 0
+
+
+def test_terms_are_differentiable_twice(device, backend):
+    joint = joints(3, device)[0, 2].requires_grad_()
+    terms = lambda joint: torch.ops.fastseg.iic_terms(joint, 1.5, True, backend)  # noqa: E731
+    assert torch.autograd.gradcheck(terms, joint)
+    assert torch.autograd.gradgradcheck(terms, joint)
+
+
+@pytest.mark.parametrize("back", [False, True])
+def test_no_access_outside_the_joints(back, device):
+    """The launch again between walls: NaN around what it reads, known values around the rest."""
+    joint = joints(7, device)
+    terms = _triton.iic_terms(joint, 1.5, True)
+    with recorded() as launches:
+        if back:
+            _triton.iic_terms_back(terms, joint, 1.5, True)
+        else:
+            _triton.iic_terms(joint, 1.5, True)
+    (launch,) = launches
+    written = "p_grad" if back else "p_terms"
+    expected = _triton.iic_terms_back(terms, joint, 1.5, True) if back else terms
+    inside, memory = {}, {}
+    for name, tensor in (("p_joint", joint), ("p_terms", terms), ("p_grad", joint)):
+        memory[name] = tensor.new_full(
+            (tensor.numel() + 4096,), 7 if name == written else torch.nan
+        )
+        inside[name] = memory[name][2048:-2048].view(tensor.shape)
+        inside[name].copy_(tensor)
+    launch.kernel[launch.blocks](**(launch.arguments | inside), **launch.options)
+    assert (memory[written][:2048] == 7).all()
+    assert (memory[written][-2048:] == 7).all()
+    assert torch.equal(inside[written], expected)
+
+
+@pytest.mark.parametrize("classes", [1, 24, 64])
+def test_launch_of_terms(classes):
+    """A joint a block, all of it in one tile."""
+    joint = torch.empty((21, 21, classes, classes), device="meta", dtype=torch.float64)
+    with recorded() as launches:
+        terms = _triton.iic_terms(joint, 1.0, True)
+        grad = _triton.iic_terms_back(terms, joint, 1.0, True)
+    assert terms.shape == (21, 21)
+    assert grad.shape == joint.shape
+    for launch, back in zip(launches, (False, True), strict=True):
+        assert set(launch.arguments) == set(launch.kernel.arg_names)
+        assert launch.blocks == (441,)
+        assert launch.arguments["BACK"] == back
+        assert launch.arguments["BLOCK_K"] >= max(classes, 2)
+
+
 SPECTRA = [  # (I,M,y,x), J
     ((1, 1, 1, 1), 1),
     ((3, 2, 7, 5), 9),  # a tile that is not full on either side
@@ -125,13 +211,13 @@ def test_products_of_spectra_equal_the_definition(shape, others, dtype, device):
 
 def test_spectra_are_kept_for_the_gradients(device, backend, monkeypatch):
     shapes = []
-    transform = torch.fft.rfft2
+    forth, back = _triton._transforms(device)
 
     def counted(x, *size):
         shapes.append(tuple(x.shape))
-        return transform(x, *size)
+        return forth(x, *size)
 
-    monkeypatch.setattr(torch.fft, "rfft2", counted)
+    monkeypatch.setattr(_triton, "_transforms", lambda device: (counted, back))
     p, q = (x.requires_grad_() for x in fields((4, 2, 3, 6, 7), torch.float32, device))
     joint = displaced_joint(p, q, 1, algorithm="fft", backend=backend)
     assert shapes == [p.shape, q.shape]

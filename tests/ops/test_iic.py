@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastseg import displaced_joint, iic_loss, joint_sum
+from fastseg.ops.joint import iic
 
 pytestmark = pytest.mark.usefixtures("one_thread", "poisoned")
 
@@ -81,6 +82,23 @@ def test_gradients(per_displacement, symmetric, backend):
 
     assert torch.autograd.gradcheck(loss, (p, q))
     assert torch.autograd.gradgradcheck(loss, (p, q))
+
+
+def test_terms_as_an_operator(monkeypatch):
+    """As on a GPU: the same loss and gradients, of any order."""
+    p, q = (classes(1, 3, 5, 4, seed=s, dtype=torch.float64).requires_grad_() for s in (0, 1))
+    expected = iic_loss(p, q, 1, 1.3)
+    gradients = torch.autograd.grad(expected, (p, q))
+    monkeypatch.setattr(iic, "DEVICES", ("cpu",))
+    loss = iic_loss(p, q, 1, 1.3)
+    torch.testing.assert_close((loss, *torch.autograd.grad(loss, (p, q))), (expected, *gradients))
+    assert torch.autograd.gradgradcheck(lambda p, q: iic_loss(p, q, 1, 1.3), (p, q))
+    joint = displaced_joint(p, q, 1).detach().requires_grad_()
+    for symmetric in (False, True):
+        options = joint, 1.3, symmetric, "auto"
+        torch.library.opcheck(torch.ops.fastseg.iic_terms.default, options)
+        back = torch.ops.fastseg.iic_terms_back.default
+        torch.library.opcheck(back, (joint.detach().sum((2, 3)), joint.detach(), *options[1:]))
 
 
 @pytest.mark.parametrize("per_displacement", [True, False])

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastseg import displaced_joint, joint_sum
+from fastseg.ops.joint import api
 from tests.ops.joint_fields import by_definition, error, fields, random, tolerance
 
 pytestmark = pytest.mark.usefixtures("one_thread", "poisoned")
@@ -205,6 +206,28 @@ def test_they_are_sound_operators(transposed, algorithm, backend):
         check(torch.ops.fastseg.displaced_joint.default, (p, q, keep, *options))
     check(torch.ops.fastseg.displaced_mix.default, (weights, p, p.new_empty(0), *options))
     check(torch.ops.fastseg.box_sum.default, (p, 2, backend))
+
+
+def test_the_sum_as_operators(monkeypatch):
+    """As on a GPU: the same sum and gradients, of any order."""
+    p, q = (x.requires_grad_() for x in fields((2, 3, 2, 5, 4), torch.float64))
+    weights = random(3, 2, seed=3, dtype=torch.float64)
+
+    def run():
+        total = joint_sum(p, q, 2)
+        return total, *torch.autograd.grad(total, (p, q), weights)
+
+    expected = run()
+    monkeypatch.setattr(api, "DEVICES", ("cpu",))
+    torch.testing.assert_close(run(), expected)
+    assert torch.autograd.gradgradcheck(lambda p, q: joint_sum(p, q, 2), (p, q))
+    nothing = joint_sum(p[:0], q[:0], 2)
+    assert torch.equal(nothing, torch.zeros(3, 2, dtype=torch.float64))
+    turned = p.detach().mT.contiguous().mT.requires_grad_()
+    torch.library.opcheck(torch.ops.fastseg.joint_sum.default, (turned, q, 2, "auto"))
+    mixed = weights.mT.contiguous().mT.requires_grad_(), q, 2, "auto"
+    torch.library.opcheck(torch.ops.fastseg.mixed_sum.default, mixed)
+    assert not torch.ops.fastseg.mixed_sum(weights, q[:0], 2, "auto").numel()
 
 
 def test_it_compiles_whole(algorithm, backend):

@@ -3,16 +3,23 @@
 import torch
 import torch.nn.functional as F
 
-from ._fft import spectral_joint, spectral_mix, spectrum_size
+from ._fft import plane_pixels, plane_spectra, spectral_joint, spectral_mix, spectrum_size
 
 __all__ = [
     "box_sum",
     "displaced_joint",
     "displaced_mix",
+    "iic_terms",
+    "iic_terms_back",
+    "plane_pixels",
+    "plane_spectra",
     "spectral_joint",
     "spectral_mix",
     "spectrum_size",
 ]
+
+# Below it probabilities count as it in logarithms, as in IIC's published program.
+LEAST = 2.0**-52
 
 
 def displaced_joint(p: torch.Tensor, q: torch.Tensor, radius: int) -> torch.Tensor:
@@ -36,3 +43,39 @@ def displaced_mix(weights: torch.Tensor, q: torch.Tensor, radius: int) -> torch.
 def box_sum(x: torch.Tensor, radius: int) -> torch.Tensor:
     """The sum over the square of side 2T+1 around each pixel, zero outside the image."""
     return F.avg_pool2d(x, 2 * radius + 1, stride=1, padding=radius, divisor_override=1)
+
+
+def iic_terms(joint: torch.Tensor, lamb: float, symmetric: bool) -> torch.Tensor:
+    """H(P) − λ H(Σ_l P) − λ H(Σ_k P) of each joint (…,K,K), P what it is when normalised."""
+    joint = _normalised(joint, symmetric)[0]
+    marginals = _entropy(joint.sum(-1)) + _entropy(joint.sum(-2))
+    return _entropy(joint.flatten(-2)) - lamb * marginals
+
+
+def iic_terms_back(
+    of_terms: torch.Tensor, joint: torch.Tensor, lamb: float, symmetric: bool
+) -> torch.Tensor:
+    """The gradient of `joint` from that of `iic_terms`."""
+    p, total = _normalised(joint, symmetric)
+    marginals = _entropy_slope(p.sum(-1))[..., None] + _entropy_slope(p.sum(-2))[..., None, :]
+    slope = _entropy_slope(p) - lamb * marginals
+    slope = (slope - (slope * p).sum((-1, -2), keepdim=True)) / total
+    return torch.where(joint >= 0, of_terms[..., None, None] * slope, 0)
+
+
+def _normalised(joint: torch.Tensor, symmetric: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """And what by; "fft" leaves rounding where there is nothing."""
+    joint = joint.clamp(min=0)
+    total = joint.sum((-1, -2), keepdim=True)
+    total = torch.where(total > 0, total, 1)
+    joint = joint / total
+    return (joint + joint.mT) / 2 if symmetric else joint, total
+
+
+def _entropy(p: torch.Tensor) -> torch.Tensor:
+    return -(p * p.clamp(min=LEAST).log()).sum(-1)
+
+
+def _entropy_slope(p: torch.Tensor) -> torch.Tensor:
+    """Of one of the terms of an entropy."""
+    return -(p.clamp(min=LEAST).log() + (p >= LEAST))

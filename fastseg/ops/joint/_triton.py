@@ -4,24 +4,28 @@ The products over displacements are one matrix product each, K×N by N×L for al
 displacement in the addresses. The pixels are cut into shares whose results are added afterwards in
 a fixed order, so that there are blocks enough and the bits do not depend on which ends first.
 
-Spectra are made by cuFFT, and multiplied as they lie, frequencies beside each other: a matrix
-product for each frequency would want them turned about, which costs more than the products.
+Spectra are made by `plane_spectra`, and multiplied as they lie, frequencies beside each other: a
+matrix product for each frequency would want them turned about, which costs more than the products.
 """
 
-from functools import cache, partial
+from collections.abc import Callable
+from functools import cache
 
 import torch
 import triton
 import triton.language as tl
 
+from ... import backends
 from ..inpaint._triton import filter_transpose
 from . import _fft
-from ._reference import displaced_mix, spectrum_size
+from ._reference import LEAST, displaced_mix, spectrum_size
 
 __all__ = [
     "box_sum",
     "displaced_joint",
     "displaced_mix",  # a convolution, which cuDNN does well
+    "iic_terms",
+    "iic_terms_back",
     "spectral_joint",
     "spectral_mix",
     "spectrum_size",
@@ -191,8 +195,23 @@ def spectral_products(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     return out
 
 
-spectral_joint = partial(_fft.spectral_joint, products=spectral_products)
-spectral_mix = partial(_fft.spectral_mix, products=spectral_products)
+def spectral_joint(
+    p: torch.Tensor, q: torch.Tensor, radius: int
+) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+    """See `_fft.spectral_joint`."""
+    return _fft.spectral_joint(p, q, radius, spectral_products, *_transforms(p.device))
+
+
+def spectral_mix(
+    weights: torch.Tensor, q: torch.Tensor, q_hat: torch.Tensor, radius: int
+) -> torch.Tensor:
+    """See `_fft.spectral_mix`."""
+    return _fft.spectral_mix(weights, q, q_hat, radius, spectral_products, *_transforms(q.device))
+
+
+def _transforms(device: torch.device) -> tuple[Callable, Callable]:
+    planes = backends.load("plane_spectra", device, "auto")
+    return planes.plane_spectra, planes.plane_pixels
 
 
 def box_sum(x: torch.Tensor, radius: int) -> torch.Tensor:
@@ -208,3 +227,87 @@ def box_sum(x: torch.Tensor, radius: int) -> torch.Tensor:
 @cache
 def _ones(rows: int, taps: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     return torch.ones((rows, taps), dtype=dtype, device=device)
+
+
+@triton.jit
+def iic_terms_kernel(
+    p_joint,  # (D,K,K)
+    p_terms,  # (D,)
+    p_grad,  # (D,K,K)
+    K,
+    LAMB: tl.constexpr,
+    SYMMETRIC: tl.constexpr,
+    BACK: tl.constexpr,  # the terms are their gradient, that of the joints is written
+    LEAST: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+):
+    """One joint."""
+    o_k = tl.arange(0, BLOCK_K)
+    m_k = (o_k < K)[:, None] & (o_k < K)[None, :]
+    o_joint = tl.program_id(0).to(tl.int64) * K * K
+    b_joint = tl.load(p_joint + o_joint + o_k[:, None] * K + o_k[None, :], m_k, 0)
+    b_p = tl.where(b_joint < 0, 0, b_joint)
+    total = tl.sum(tl.sum(b_p, 1), 0)
+    total = tl.where(total > 0, total, 1)
+    if SYMMETRIC:
+        b_other = tl.load(p_joint + o_joint + o_k[None, :] * K + o_k[:, None], m_k, 0)
+        b_p = (b_p + tl.where(b_other < 0, 0, b_other)) / 2
+    b_p /= total
+    b_rows, b_columns = tl.sum(b_p, 1), tl.sum(b_p, 0)
+    b_log = tl.log(tl.where(b_p < LEAST, LEAST, b_p))
+    b_log_rows = tl.log(tl.where(b_rows < LEAST, LEAST, b_rows))
+    b_log_columns = tl.log(tl.where(b_columns < LEAST, LEAST, b_columns))
+    if BACK:
+        b_rows = b_log_rows + tl.where(b_rows < LEAST, 0, 1)
+        b_columns = b_log_columns + tl.where(b_columns < LEAST, 0, 1)
+        b_slope = LAMB * (b_rows[:, None] + b_columns[None, :])
+        b_slope -= b_log + tl.where(b_p < LEAST, 0, 1)
+        b_slope -= tl.sum(tl.sum(b_slope * b_p, 1), 0)
+        b_slope *= tl.load(p_terms + tl.program_id(0)) / total
+        o_grad = o_joint + o_k[:, None] * K + o_k[None, :]
+        tl.store(p_grad + o_grad, tl.where(b_joint < 0, 0, b_slope), m_k)
+    else:
+        marginals = tl.sum(b_rows * b_log_rows, 0) + tl.sum(b_columns * b_log_columns, 0)
+        term = LAMB * marginals - tl.sum(tl.sum(b_p * b_log, 1), 0)
+        tl.store(p_terms + tl.program_id(0), term)
+
+
+def iic_terms(joint: torch.Tensor, lamb: float, symmetric: bool) -> torch.Tensor:
+    """See `_reference.iic_terms`; joints are contiguous, float32 or float64."""
+    terms = joint.new_empty(joint.shape[:-2])
+    _launch_terms(joint, terms, None, lamb, symmetric)
+    return terms
+
+
+def iic_terms_back(
+    of_terms: torch.Tensor, joint: torch.Tensor, lamb: float, symmetric: bool
+) -> torch.Tensor:
+    """See `_reference.iic_terms_back`; both are contiguous, float32 or float64."""
+    grad = torch.empty_like(joint)
+    _launch_terms(joint, of_terms, grad, lamb, symmetric)
+    return grad
+
+
+def _launch_terms(
+    joint: torch.Tensor,
+    terms: torch.Tensor,
+    grad: torch.Tensor | None,
+    lamb: float,
+    symmetric: bool,
+) -> None:
+    classes = joint.shape[-1]
+    block_k = max(2, triton.next_power_of_2(classes))
+    with torch.cuda.device_of(joint):
+        iic_terms_kernel[(terms.numel(),)](
+            joint,
+            terms,
+            joint if grad is None else grad,
+            classes,
+            LAMB=float(lamb),
+            SYMMETRIC=symmetric,
+            BACK=grad is not None,
+            LEAST=LEAST,
+            BLOCK_K=block_k,
+            num_warps=max(1, block_k * block_k // 256),
+            enable_fp_fusion=True,
+        )

@@ -1,5 +1,6 @@
 """Public functions of the family, the operators they register, and their checks."""
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,11 +17,13 @@ from ...checks import (
     check_shape,
     check_tensor,
 )
+from . import _sums
 from .plan import ALGORITHMS, cheapest
 
 __all__ = ["displaced_joint", "joint_sum"]
 
 FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+DEVICES = ("cuda",)  # that sum squares and multiply at once
 
 define("fastseg::box_sum", "(Tensor x, int radius, str backend) -> Tensor")
 define(
@@ -33,9 +36,17 @@ define(
     "(Tensor weights, Tensor q, Tensor q_hat, int radius, str algorithm, str backend) -> Tensor",
 )
 
+define("fastseg::joint_sum", "(Tensor p, Tensor q, int radius, str backend) -> Tensor")
+define("fastseg::mixed_sum", "(Tensor weights, Tensor q, int radius, str backend) -> Tensor")
+
 
 def _check_fields(
-    p: torch.Tensor, q: torch.Tensor, radius: int, mask: torch.Tensor | None, backend: str
+    p: torch.Tensor,
+    q: torch.Tensor,
+    radius: int,
+    mask: torch.Tensor | None,
+    backend: str,
+    summed: bool = False,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """p and q in the dtype they are summed in, zero where the mask is."""
     for name, field in (("p", p), ("q", q)):
@@ -54,7 +65,8 @@ def _check_fields(
             f"got {radius}"
         )
     if not torch.compiler.is_compiling():  # a compiled graph finds out when it runs
-        backends.resolve("displaced_joint", p.device, backend)
+        at_once = summed and p.device.type in DEVICES
+        backends.resolve("joint_sum" if at_once else "displaced_joint", p.device, backend)
     dtype = torch.promote_types(torch.promote_types(p.dtype, q.dtype), torch.float32)
     p, q = p.to(dtype), q.to(dtype)
     if mask is None:
@@ -230,7 +242,9 @@ def joint_sum(
         TypeError, ValueError: an argument is not as in `displaced_joint`.
         BackendUnavailable: the named backend cannot run here.
     """
-    p, q = _check_fields(p, q, radius, mask, backend)
+    p, q = _check_fields(p, q, radius, mask, backend, summed=True)
+    if p.device.type in DEVICES:
+        return torch.ops.fastseg.joint_sum(p, q, radius, backend)
     if radius:
         q = torch.ops.fastseg.box_sum(q, radius, backend)
     return _joint(p, q, 0, "direct", backend)[0, 0]
@@ -257,3 +271,58 @@ def _box_sum_backward(ctx, grad: torch.Tensor):
 
 
 register_autograd("fastseg::box_sum", _box_sum_backward, setup_context=_keep_box)
+
+
+@impl("fastseg::joint_sum", ("CPU", "CUDA"))
+def _joint_sum(p, q, radius, backend):
+    if p.numel() == 0 or q.numel() == 0:
+        return _joint_sum_fake(p, q).zero_()
+    kernel = backends.load("joint_sum", p.device, backend)
+    with torch.autocast(p.device.type, enabled=False):
+        joint_sum = getattr(kernel, "joint_sum", partial(_sums.joint_sum, kernel))
+        return joint_sum(p.contiguous(), q.contiguous(), radius)
+
+
+@register_fake("fastseg::joint_sum")
+def _joint_sum_fake(p, q, *_):
+    return p.new_empty((p.shape[1], q.shape[1]))
+
+
+def _keep_sum(ctx, inputs, output) -> None:
+    left, right, *ctx.options = inputs
+    ctx.save_for_backward(left, right)
+
+
+def _joint_sum_backward(ctx, grad: torch.Tensor):
+    p, q = ctx.saved_tensors
+    of_p, of_q = ctx.needs_input_grad[:2]
+    mixed = torch.ops.fastseg.mixed_sum
+    back = mixed(grad, q, *ctx.options) if of_p else None
+    return back, mixed(grad.mT, p, *ctx.options) if of_q else None, None, None
+
+
+register_autograd("fastseg::joint_sum", _joint_sum_backward, setup_context=_keep_sum)
+
+
+@impl("fastseg::mixed_sum", ("CPU", "CUDA"))
+def _mixed_sum(weights, q, radius, backend):
+    if q.numel() == 0 or weights.numel() == 0:
+        return _mixed_sum_fake(weights, q).zero_()
+    kernel = backends.load("joint_sum", q.device, backend)
+    with torch.autocast(q.device.type, enabled=False):
+        mixed_sum = getattr(kernel, "mixed_sum", partial(_sums.mixed_sum, kernel))
+        return mixed_sum(weights.contiguous(), q.contiguous(), radius)
+
+
+@register_fake("fastseg::mixed_sum")
+def _mixed_sum_fake(weights, q, *_):
+    return q.new_empty((q.shape[0], len(weights), *q.shape[2:]))
+
+
+def _mixed_sum_backward(ctx, grad: torch.Tensor):
+    weights, q = ctx.saved_tensors
+    of_weights = torch.ops.fastseg.joint_sum(grad, q, *ctx.options)
+    return of_weights, torch.ops.fastseg.mixed_sum(weights.mT, grad, *ctx.options), None, None
+
+
+register_autograd("fastseg::mixed_sum", _mixed_sum_backward, setup_context=_keep_sum)

@@ -1,17 +1,27 @@
-"""The loss of IIC: a function of joints."""
+"""The loss of IIC: a function of joints, for which there is a kernel, since it would be some
+seventy small launches."""
 
 from typing import Any
 
 import torch
+from torch.library import define, impl, register_autograd, register_fake
 
+from ... import backends
 from ...checks import check_choice, check_number, check_shape
 from ...distributed import sum_over
+from . import _reference
 from .api import displaced_joint, joint_sum
 
 __all__ = ["iic_loss"]
 
-# Below it probabilities count as it in logarithms, as in the published program.
-LEAST = 2.0**-52
+DEVICES = ("cuda",)  # that have a kernel,
+MOST_CLASSES = 64  # of joints whose values fit in a program's registers
+
+define("fastseg::iic_terms", "(Tensor joint, float lamb, bool symmetric, str backend) -> Tensor")
+define(
+    "fastseg::iic_terms_back",
+    "(Tensor of_terms, Tensor joint, float lamb, bool symmetric, str backend) -> Tensor",
+)
 
 
 def iic_loss(
@@ -68,15 +78,48 @@ def iic_loss(
         joint = joint_sum(p, q, radius, mask, backend)
     dtype = joint.dtype
     # Entropies nearly cancel where the fields are nearly independent: in float64, for it is small.
-    # "fft" leaves rounding where there is nothing.
-    joint = sum_over(joint.double(), group).clamp(min=0)
-    total = joint.sum((-1, -2), keepdim=True)
-    joint = joint / torch.where(total > 0, total, 1)
-    if symmetric:
-        joint = (joint + joint.mT) / 2
-    marginals = _entropy(joint.sum(-1)) + _entropy(joint.sum(-2))
-    return (_entropy(joint.flatten(-2)) - lamb * marginals).mean().to(dtype)
+    joint = sum_over(joint.double(), group)
+    if joint.device.type in DEVICES and joint.shape[-1] <= MOST_CLASSES:
+        backend = "reference" if backend == "reference" else "auto"  # named for the joints
+        terms = torch.ops.fastseg.iic_terms(joint, lamb, bool(symmetric), backend)
+    else:
+        terms = _reference.iic_terms(joint, lamb, symmetric)
+    return terms.mean().to(dtype)
 
 
-def _entropy(p: torch.Tensor) -> torch.Tensor:
-    return -(p * p.clamp(min=LEAST).log()).sum(-1)
+@impl("fastseg::iic_terms", ("CPU", "CUDA"))
+def _terms(joint, lamb, symmetric, backend):
+    kernel = backends.load("iic_terms", joint.device, backend)
+    return kernel.iic_terms(joint.contiguous(), lamb, symmetric)
+
+
+@register_fake("fastseg::iic_terms")
+def _terms_fake(joint, lamb, symmetric, backend):
+    return joint.new_empty(joint.shape[:-2])
+
+
+def _keep(ctx, inputs, output) -> None:
+    joint, *ctx.options = inputs
+    ctx.save_for_backward(joint)
+
+
+def _terms_backward(ctx, of_terms: torch.Tensor):
+    (joint,), (*options, backend) = ctx.saved_tensors, ctx.options
+    if torch.is_grad_enabled():  # for the second derivative
+        return _reference.iic_terms_back(of_terms, joint, *options), None, None, None
+    grad = torch.ops.fastseg.iic_terms_back(of_terms, joint, *options, backend)
+    return grad, None, None, None
+
+
+register_autograd("fastseg::iic_terms", _terms_backward, setup_context=_keep)
+
+
+@impl("fastseg::iic_terms_back", ("CPU", "CUDA"))
+def _terms_back(of_terms, joint, lamb, symmetric, backend):
+    kernel = backends.load("iic_terms", joint.device, backend)
+    return kernel.iic_terms_back(of_terms.contiguous(), joint.contiguous(), lamb, symmetric)
+
+
+@register_fake("fastseg::iic_terms_back")
+def _terms_back_fake(of_terms, joint, lamb, symmetric, backend):
+    return torch.empty_like(joint, memory_format=torch.contiguous_format)

@@ -110,6 +110,7 @@ def displaced_joint(p: torch.Tensor, q: torch.Tensor, radius: int) -> torch.Tens
             BLOCK_L=block_l,
             BLOCK_N=block_n,
             num_warps=block_k * block_l // 256,
+            enable_fp_fusion=True,
             num_stages=2,
         )
     return joint.sum(0)

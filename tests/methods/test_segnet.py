@@ -150,9 +150,11 @@ def test_from_one_command_over_a_folder(tmp_path, capsys):
     assert len(list((out / "superpixels").rglob("*.npy"))) == 3
     trained = restore(out)
     assert trained.method.classes == 2
+    assert run("--epochs", "2") == 0
+    assert [line["step"] for line in read_metrics(out)] == [2, 4]
     capsys.readouterr()
-    assert run("--epochs", "2") == 2
-    assert "`--epochs` 1 → 2" in capsys.readouterr().err
+    assert run("--epochs", "1") == 2
+    assert "`--epochs` 2 → 1" in capsys.readouterr().err
 
 
 def test_scores_take_foreground_for_foreground(tmp_path):

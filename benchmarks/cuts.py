@@ -12,11 +12,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 from torch.nn.functional import one_hot
 
 from fastseg.data import open_dataset
-from fastseg.methods.cirs import CIRS, CIRSConfig, between_classes, class_means, within_classes
+from fastseg.methods.cirs import (
+    CIRS,
+    CIRSConfig,
+    between_classes,
+    class_means,
+    describe,
+    within_classes,
+)
 
 from . import machine
 from .report import write_csv
@@ -47,18 +53,10 @@ def fruits(split: str, count: int) -> tuple[torch.Tensor, torch.Tensor]:
     return images.movedim(-1, 1) / 255, truth.long()
 
 
-def seen(images: torch.Tensor, segments: torch.Tensor, numbered: bool) -> torch.Tensor:
-    """What g gets (B,K,C·H·W+1): each segment's pixels, the others grey, and its number or 0."""
+def seen(images: torch.Tensor, segments: torch.Tensor) -> torch.Tensor:
+    """(B,K,C,H,W): the pixels of each segment, the others grey."""
     masks = one_hot(segments, SEGMENTS).movedim(-1, 1)
-    pixels = (masks[:, :, None] * (images - 0.5)[:, None]).flatten(2)
-    numbers = torch.arange(SEGMENTS, dtype=pixels.dtype).expand(len(images), -1) * numbered
-    return torch.cat((pixels, numbers[..., None]), 2)
-
-
-def describe(g: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """(B,K,n) → (B,K,D)."""
-    features: torch.Tensor = g(x.flatten(0, 1))
-    return features.unflatten(0, x.shape[:2])
+    return masks[:, :, None] * (images - 0.5)[:, None]
 
 
 def within(features: torch.Tensor) -> float:
@@ -76,10 +74,10 @@ def learned(cut: Cut, numbered: bool, at: Sequence[int], pictures: int) -> Itera
     images, truth = fruits("train", pictures)
     segments = cut(images, truth)
     others, truth = fruits("test", pictures // 4)
-    unseen = seen(others, cut(others, truth), numbered)
+    unseen = seen(others, cut(others, truth))
     for step in range(max(at)):
         chosen = torch.randint(len(images), (CIRSConfig.batch_size,))
-        features = describe(g.train(), seen(images[chosen], segments[chosen], numbered))
+        features = describe(g.train(), seen(images[chosen], segments[chosen]), numbered)
         means = class_means(features)
         loss = within_classes(features, means) - between_classes(means)
         optimizer.zero_grad()
@@ -87,7 +85,7 @@ def learned(cut: Cut, numbered: bool, at: Sequence[int], pictures: int) -> Itera
         optimizer.step()
         if step + 1 in at:
             with torch.no_grad():
-                yield within(describe(g.eval(), unseen))
+                yield within(describe(g.eval(), unseen, numbered))
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -23,6 +23,7 @@ __all__ = [
     "Segmenter",
     "between_classes",
     "class_means",
+    "describe",
     "within_classes",
 ]
 
@@ -76,6 +77,14 @@ class Connected(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(N,in) → (N,out)."""
         return self.layers(x)
+
+
+def describe(g: nn.Module, seen: torch.Tensor, numbered: bool = True) -> torch.Tensor:
+    """(B,K,C,H,W) → (B,K,D): what g makes of segments and, if `numbered`, their numbers, else 0."""
+    numbers = torch.arange(seen.shape[1], dtype=seen.dtype, device=seen.device) * numbered
+    x = torch.cat((seen.flatten(2), numbers.expand(len(seen), -1)[..., None]), 2)
+    features: torch.Tensor = g(x.flatten(0, 1))
+    return features.unflatten(0, x.shape[:2])
 
 
 def class_means(features: torch.Tensor, group: Any = None) -> torch.Tensor:
@@ -132,10 +141,7 @@ class CIRS(Method):
     def describe(self, batch: Batch) -> torch.Tensor:
         """(B,K,D): what g makes of the pixels of each segment, the others grey, and its number."""
         _, seen = self.segmenter.cut(batch, self.config.side)
-        numbers = torch.arange(self.classes, dtype=seen.dtype, device=seen.device)
-        numbers = numbers.expand(len(seen), -1)
-        seen = torch.cat((seen.flatten(2), numbers[..., None]), 2)
-        return self.g(seen.flatten(0, 1)).unflatten(0, seen.shape[:2])
+        return describe(self.g, seen)
 
     def features(self, batch: Batch) -> torch.Tensor:
         return self.segmenter(batch.images)

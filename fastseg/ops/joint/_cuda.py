@@ -38,9 +38,10 @@ def plane_spectra(x: torch.Tensor, size: tuple[int, int], shift: int = 0) -> tor
 def plane_pixels(
     hat: torch.Tensor, size: tuple[int, int], out: torch.Tensor, shift: int = 0
 ) -> None:
-    """See `_fft.plane_pixels`; hat is as `plane_spectra` makes it, of four dimensions."""
+    """See `_fft.plane_pixels`; hat is as `plane_spectra` makes it, of four dimensions, and each
+    plane of `out` is contiguous."""
     shared = _shared_bytes(size, out)
-    if shared is None or not out[0, 0].is_contiguous():
+    if shared is None:
         return _fft.plane_pixels(hat, size, out, shift)
     strides = out.shape[1], *out.stride()[:2]
     _launch("plane_pixels", hat.contiguous(), size, shift, out.shape, shared, *strides, out)
@@ -95,33 +96,29 @@ MOST_PLANES = {torch.float32: 4, torch.float64: 1}
 
 def joint_sum(p: torch.Tensor, q: torch.Tensor, radius: int) -> torch.Tensor:
     """See `_sums.joint_sum`; p and q are contiguous, float32 or float64."""
-    batch, classes, height, width = p.shape
-    tiles = batch * -(-height // TALL) * -(-width // ACROSS)
-    parts = p.new_empty((tiles * PARTS, classes, q.shape[1]))
-    if not _launch_box("box_join", p, q, classes, radius, tiles, parts):
+    classes = p.shape[1]
+    parts = p.new_empty((_tiles(q) * PARTS, classes, q.shape[1]))
+    if not _launch_box("box_join", p, q, classes, radius, parts):
         return _sums.joint_sum(_reference, p, q, radius)
     return parts.sum(0)
 
 
 def mixed_sum(weights: torch.Tensor, q: torch.Tensor, radius: int) -> torch.Tensor:
     """See `_sums.mixed_sum`; both are contiguous, float32 or float64."""
-    batch, _, height, width = q.shape
     classes = len(weights)
-    tiles = batch * -(-height // TALL) * -(-width // ACROSS)
-    out = q.new_empty((batch, classes, height, width))
-    if not _launch_box("box_mix", weights, q, classes, radius, tiles, out):
+    out = q.new_empty((q.shape[0], classes, *q.shape[2:]))
+    if not _launch_box("box_mix", weights, q, classes, radius, out):
         return _sums.mixed_sum(_reference, weights, q, radius)
     return out
 
 
+def _tiles(q: torch.Tensor) -> int:
+    batch, _, height, width = q.shape
+    return batch * -(-height // TALL) * -(-width // ACROSS)
+
+
 def _launch_box(
-    name: str,
-    left: torch.Tensor,
-    q: torch.Tensor,
-    classes: int,
-    radius: int,
-    tiles: int,
-    out: torch.Tensor,
+    name: str, left: torch.Tensor, q: torch.Tensor, classes: int, radius: int, out: torch.Tensor
 ) -> bool:
     """A tile a block, and as few passes over the classes as registers allow; nothing, and False, if
     the sums around a tile are more than a block can have."""
@@ -138,6 +135,6 @@ def _launch_box(
         kernel = module("box", *options).get_function(f"{name}_{suffix}")
         kernel.max_dynamic_shared_size_bytes = shared
         sizes = map(np.int32, (classes, others, height))
-        jobs = tiles * passes
+        jobs = _tiles(q) * passes
         launch(kernel, jobs, BOX_THREADS, left, q, *sizes, jobs, out, shared=shared)
     return True

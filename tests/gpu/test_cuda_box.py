@@ -9,6 +9,7 @@ import torch
 
 from fastseg import backends, joint_sum
 from fastseg.ops.joint import _reference, _sums, api
+from tests.ops.joint_fields import fields, random
 
 pytestmark = pytest.mark.usefixtures("poisoned")
 
@@ -26,15 +27,8 @@ def cuda(launcher) -> ModuleType:
     return launcher("joint")
 
 
-def random(*shape, dtype=torch.float64, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
-
-
 def problem(sizes, dtype=torch.float32):
-    batch, classes, others, height, width = sizes
-    p = random(batch, classes, height, width, dtype=dtype)
-    q = random(batch, others, height, width, dtype=dtype, seed=1)
-    return p, q, random(classes, others, dtype=dtype, seed=2)
+    return *fields(sizes, dtype), random(*sizes[1:3], dtype=dtype, seed=2)
 
 
 def assert_close(actual, expected, dtype):

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from fastseg.ops.joint import _fft, _reference
+from tests.ops.joint_fields import random
 
 pytestmark = pytest.mark.usefixtures("poisoned")
 
@@ -23,10 +24,6 @@ DTYPES = [torch.float32, torch.float64]
 @pytest.fixture
 def cuda(launcher) -> ModuleType:
     return launcher("joint")
-
-
-def random(*shape, dtype=torch.float64, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 
 
 def places(n: int) -> list[int]:
@@ -72,7 +69,7 @@ def test_spectra_and_back(height, width, radius, size, dtype, cuda):
 @pytest.mark.parametrize(("height", "width", "radius", "size"), SIZES)
 def test_joints_and_gradients(height, width, radius, size, dtype, cuda):
     """The algorithm with these transforms against the definition."""
-    p, q = (random(2, k, height, width, seed=k) for k in (3, 2))
+    p, q = (random(2, k, height, width, seed=k, dtype=torch.float64) for k in (3, 2))
     ways = _fft.spectral_products, cuda.plane_spectra, cuda.plane_pixels
     p, q = p.to(dtype), q.to(dtype)
     joint, (_, q_hat) = _fft.spectral_joint(p, q, radius, *ways)
@@ -89,7 +86,7 @@ def test_joints_and_gradients(height, width, radius, size, dtype, cuda):
 def test_any_order_of_threads(host, cuda):
     """Threads in order, in the opposite order and in random ones: were there a race, some other
     order would give other bits."""
-    x, out = random(1, 2, 20, 33, dtype=torch.float32), torch.empty(1, 2, 20, 33)
+    x, out = random(1, 2, 20, 33), torch.empty(1, 2, 20, 33)
     expected = cuda.plane_spectra(x, (24, 40), 3)
     cuda.plane_pixels(expected, (24, 40), out, 3)
     for host.order in (1, 2, 3):
@@ -109,7 +106,7 @@ def test_sanitizer(sanitizer, sanitized):
 def test_launch(host, cuda):
     """A plane a block, as many threads as fill a multiprocessor, as much shared memory as it needs;
     memory of the result is passed by its strides."""
-    x = random(4, 5, 20, 33, dtype=torch.float32)
+    x = random(4, 5, 20, 33)
     out = torch.empty(5, 4, 20, 33).transpose(0, 1)
     hat = cuda.plane_spectra(x, (24, 40))
     cuda.plane_pixels(hat, (24, 40), out, 2)
@@ -129,7 +126,7 @@ def test_launch(host, cuda):
 def test_planes_that_do_not_fit(host, cuda):
     """They are PyTorch's: a result of another order of frequencies, and the same joints."""
     host.shared = 8 * (24 * 21 + 24 + 40) - 1
-    p = random(1, 2, 20, 33, dtype=torch.float32)
+    p = random(1, 2, 20, 33)
     expected = _reference.spectral_joint(p, p, 4)[0]
     ways = _fft.spectral_products, cuda.plane_spectra, cuda.plane_pixels
     assert torch.equal(_fft.spectral_joint(p, p, 4, *ways)[0], expected)
@@ -137,7 +134,7 @@ def test_planes_that_do_not_fit(host, cuda):
 
 
 def test_fewer_blocks_than_planes(cuda, monkeypatch):
-    x = random(3, 2, 9, 13)
+    x = random(3, 2, 9, 13, dtype=torch.float64)
     expected = cuda.plane_spectra(x, (10, 14))
     whole = cuda.launch
     few = lambda kernel, blocks, *rest, **named: whole(kernel, 2, *rest, **named)  # noqa: E731
